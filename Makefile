@@ -1,0 +1,32 @@
+# Two commands: `make leaderboard` sets everything up and ends with a leaderboard, `make test` with the tests passing.
+
+VENV ?= .venv
+PYTHON ?= python3
+OUT ?= results
+
+.PHONY: leaderboard test lint clean
+
+leaderboard: $(VENV)/installed
+	$(VENV)/bin/bench run --method all --suite pocket --seeds 0 --out $(OUT)
+
+test: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV)

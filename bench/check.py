@@ -1,0 +1,207 @@
+"""What every method owes, whoever wrote it. `bench check NAME|FILE` and the test suite run the same list.
+
+Each check builds what it needs from scratch on random weights and raises Fault, with a sentence, where a promise is
+broken.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import backbones, measure
+from bench.anatomy import Anatomy, dissect
+from bench.errors import BenchError, Incompatible
+from bench.method import Method, Shape
+
+CLASSES, BATCH, STEPS = 5, 4, 3
+
+
+class Fault(BenchError):
+    """A promise that a method does not keep."""
+
+
+@dataclass(frozen=True)
+class Case:
+    method: Method
+    backbone: str
+
+    def bare(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The backbone, every vector randomised so that nothing can hide behind a zero or a one."""
+        torch.manual_seed(0)
+        model = backbones.create(self.backbone, classes=CLASSES, weights="random")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim < 2:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        return model.to(dtype)
+
+    def fresh(self, dtype: torch.dtype = torch.float32, seed: int = 1) -> Anatomy:
+        net = dissect(self.bare(dtype))
+        torch.manual_seed(seed)
+        self.method.attach(net)
+        return net
+
+    def images(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        size = backbones.input_size(self.bare())
+        return torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+    def trained(self, dtype: torch.dtype = torch.float32) -> Anatomy:
+        """After a few steps on random labels, with whatever the method does between its phases."""
+        net = self.fresh(dtype)
+        phases = self.method.phases(8)
+        for phase in phases:
+            steps(net, self.images(dtype))
+            if phase.then:
+                phase.then(net)
+        return net
+
+
+def steps(net: Anatomy, images: Tensor) -> None:
+    """A few optimiser steps, large enough to see."""
+    optimizer = torch.optim.AdamW(net.trained().values(), lr=1e-2, weight_decay=0.0)
+    labels = torch.arange(len(images)) % CLASSES
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(net.model(images), labels).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def logits(net: Anatomy, images: Tensor) -> Tensor:
+    out: Tensor = net.model(images)
+    return out
+
+
+def starts_as_declared(case: Case) -> None:
+    """The outputs before training are the backbone's, exactly if `identity_at_start` says so."""
+    x = case.images(torch.float64)
+    with torch.no_grad():
+        before = case.bare(torch.float64)(x)
+    same = torch.allclose(before, logits(case.fresh(torch.float64), x), rtol=0, atol=1e-12)
+    if same != type(case.method).identity_at_start:
+        raise Fault(f"identity_at_start is {not same}, but the outputs {'are' if same else 'are not'} the backbone's.")
+
+
+def every_trained_tensor_moves(case: Case) -> None:
+    """Three steps change every tensor that is declared trainable."""
+    net = case.fresh()
+    before = {name: p.detach().clone() for name, p in net.trained().items()}
+    steps(net, case.images())
+    stuck = [name for name, p in net.trained().items() if torch.equal(p, before[name])]
+    if stuck:
+        raise Fault(f"Trainable, but not moved by {STEPS} steps: {', '.join(stuck[:5])}.")
+
+
+def frozen_tensors_stay(case: Case) -> None:
+    """Every other tensor of the model, buffers included, is bit-identical after training."""
+    net = case.fresh()
+    trained = set(net.trained())
+    before = {name: value.clone() for name, value in net.model.state_dict().items() if name not in trained}
+    steps(net, case.images())
+    after = net.model.state_dict()
+    moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    if moved:
+        raise Fault(f"Frozen, but changed by training: {', '.join(moved[:5])}.")
+
+
+def images_do_not_mix(case: Case) -> None:
+    """An image's output is the same alone, in a batch, and in a permuted batch."""
+    net, x = case.trained(torch.float64), case.images(torch.float64)
+    batch, order = logits(net, x), torch.tensor([2, 0, 3, 1])
+    alone = torch.cat([logits(net, image[None]) for image in x])
+    for name, other in (("alone", alone), ("in a permuted batch", logits(net, x[order])[order.argsort()])):
+        gap = float((other - batch).abs().max())
+        if gap > 1e-10:
+            raise Fault(f"An image's output {name} differs from that in its batch by {gap:.1e}.")
+
+
+def count_is_declared(case: Case) -> None:
+    """The closed form `count` gives the number of parameters that train."""
+    net = case.fresh()
+    ratio = net.blocks[0].linear["fc1"].d_out / net.blocks[0].dim
+    declared = case.method.count(Shape(tuple(block.dim for block in net.blocks), ratio))
+    counted = measure.method_params(net)
+    if declared is not None and declared != counted:
+        raise Fault(f"count() says {declared}, {counted} parameters train.")
+
+
+def delta_restores(case: Case) -> None:
+    """The trained tensors, loaded into a fresh model, give the same outputs to the bit."""
+    net, x = case.trained(), case.images()
+    stored = measure.delta(net)
+    other = case.fresh(seed=3)
+    case.method.reshape(other, stored)
+    measure.restore(other, stored)
+    if not torch.equal(logits(net, x), logits(other, x)):
+        raise Fault("The delta loaded into a fresh model gives other outputs.")
+
+
+def copies_are_independent(case: Case) -> None:
+    """A deep copy trains, leaves the original as it was, and does not feel what happens to the original."""
+    net, x = case.fresh(), case.images()
+    before = logits(net, x)
+    twin = copy.deepcopy(net)
+    steps(twin, x)
+    if not torch.equal(before, logits(net, x)):
+        raise Fault("Training a deep copy changed the original's outputs.")
+    trained = logits(twin, x)
+    with torch.no_grad():
+        for parameter in net.trained().values():
+            parameter.normal_()
+    if not torch.equal(trained, logits(twin, x)):
+        raise Fault("Changing the original changed the outputs of a deep copy.")
+
+
+def seed_decides(case: Case) -> None:
+    """The same seed trains the same model, to the bit."""
+    first, second = (logits(case.trained(), case.images()) for _ in range(2))
+    if not torch.equal(first, second):
+        raise Fault("Two trainings under one seed give different outputs.")
+
+
+def merging_is_exact(case: Case) -> None:
+    """A merged model has the backbone's own modules and FLOPs, and in float64 the same outputs to 1e-12."""
+    net, x = case.trained(torch.float64), case.images(torch.float64)
+    merged = measure.merged(case.method, net)
+    if merged is None:
+        return
+    gap = float((logits(merged, x) - logits(net, x)).abs().max() / logits(net, x).abs().max())
+    if gap > 1e-12:
+        raise Fault(f"The merged model's outputs differ by {gap:.1e}.")
+    if merged.pet:
+        raise Fault(f"The merged model still has {', '.join(merged.pet)}.")
+
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    starts_as_declared,
+    every_trained_tensor_moves,
+    frozen_tensors_stay,
+    images_do_not_mix,
+    count_is_declared,
+    delta_restores,
+    copies_are_independent,
+    seed_decides,
+    merging_is_exact,
+)
+
+
+def run(method: Method, backbone: str) -> Iterator[tuple[str, str | None]]:
+    """Each check's name with what it found, None where all is well; a method that refuses the backbone yields once."""
+    case = Case(method, backbone)
+    try:
+        case.fresh()
+    except Incompatible as refusal:
+        yield "refuses", str(refusal)
+        return
+    for check in CHECKS:
+        try:
+            check(case)
+            yield check.__name__, None
+        except Fault as fault:
+            yield check.__name__, str(fault)

@@ -1,0 +1,441 @@
+"""The command line. The verbs are thin, torch is imported only by those that compute."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import __version__
+from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench.cards import Dataset
+    from bench.data.folder import ImageFolder
+    from bench.run import Job
+    from bench.spec import Protocol
+
+EPILOG = """examples:
+  bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
+  bench run --method all --data my_images --backbone pocket_swin         your own FOLDER/<class>/*.jpg
+  bench count --method lora --set rank=4 --backbone vit_base_patch16_224 --classes 100
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit code 0: all is well; 1: a run failed; 2: the question was wrong; 130: interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.verb(args)
+        return code
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbench: interrupted. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="bench",
+        description="Parameter-efficient tuning for vision, compared under one protocol.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"bench {__version__}")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = verbs.add_parser(name, help=text, description=text)
+        command.set_defaults(verb=run)
+        return command
+
+    run = verb("run", run_command, "train and score methods, then print the leaderboard")
+    run.add_argument("--method", required=True, metavar="NAME[,NAME...]|all")
+    where = run.add_mutually_exclusive_group(required=True)
+    where.add_argument("--suite", metavar="NAME", help="every dataset of a suite")
+    where.add_argument("--dataset", metavar="SUITE/NAME[,...]", help="single datasets of suites")
+    where.add_argument("--data", metavar="FOLDER", type=Path, help="your images: FOLDER/[train|val|test/]<class>/*.jpg")
+    run.add_argument("--backbone", metavar="NAME[,NAME...]", help="default: the suite's own")
+    run.add_argument("--weights", default="pretrained", metavar="pretrained|random|FILE", help="default: pretrained")
+    run.add_argument("--protocol", metavar="NAME", help="default: the suite's own")
+    run.add_argument("--epochs", type=_positive, help="instead of the protocol's; the result is then marked so")
+    run.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="default: the protocol's")
+    run.add_argument("--limit", type=_positive, metavar="N", help="with --data: train and validate on N images at most")
+    run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    run.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    _common(run)
+
+    lists = verb("list", list_command, "what there is to choose from")
+    kinds = ("methods", "suites", "datasets", "backbones", "protocols")
+    lists.add_argument("what", nargs="?", default="methods", choices=kinds)
+    lists.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+
+    count = verb("count", count_command, "parameters, FLOPs and storage of a method on a backbone; needs no data")
+    count.add_argument("--method", required=True, metavar="NAME")
+    count.add_argument("--backbone", required=True, metavar="NAME")
+    count.add_argument("--classes", required=True, type=_positive)
+    count.add_argument("--json", action="store_true")
+    _common(count, out=False)
+
+    for name, action, text in (
+        ("table", table_command, "rebuild and print the leaderboards of a results folder"),
+        ("plot", plot_command, "redraw the plots of a results folder"),
+    ):
+        command = verb(name, action, text)
+        command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+
+    doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
+    doctor.add_argument("--json", action="store_true")
+
+    pretrain = verb("pretrain", pretrain_command, "train a pocket backbone from scratch; resumes where it stopped")
+    pretrain.add_argument("backbone")
+    pretrain.add_argument("--data", type=Path, required=True, metavar="DIR", help="DIR/{train,test}/<class>/*.jpg")
+    pretrain.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="default: weights")
+    pretrain.add_argument("--epochs", type=_positive)
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    pretrain.add_argument("--threads", type=_positive, help="default: one per core")
+    return top
+
+
+def _common(command: argparse.ArgumentParser, out: bool = True) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter of the method"
+    )
+    command.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method file of your own"
+    )
+    if out:
+        command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE, like rank=4.")
+        settings[key] = value
+    return settings
+
+
+# run ------------------------------------------------------------------------------------------------------------------
+
+
+def run_command(args: argparse.Namespace) -> int:
+    from bench.store import Store
+
+    if not args.json:
+        print("Loading torch ...", end="\r", file=sys.stderr, flush=True)
+    store = Store(args.out)
+    jobs = plan(args)
+    pending = [job for job in jobs if not _finished(store, job)]
+    if args.dry_run:
+        return _say_plan(jobs, pending, args.json)
+    if not args.json:
+        print(f"{len(jobs)} runs, {len(jobs) - len(pending)} of them finished already. Results go to {args.out}/.")
+    failed = _run_all(store, pending, quiet=args.json)
+    paths = _report(args.out)
+    records = [record for job in jobs if (record := store.find(job.spec))]
+    if args.json:
+        from bench.parse import plain
+
+        print(json.dumps({"records": [plain(record) for record in records], "files": [str(path) for path in paths]}))
+    else:
+        _print_tables(records)
+        print("\n".join(["Files:", *(f"  {path}" for path in [args.out / "runs", *paths] if path.suffix != ".svg")]))
+    return 1 if failed else 0
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """Every run that the arguments ask for: seed by seed, so that an interrupted suite is a whole smaller one."""
+    from bench import registry
+    from bench.method import build
+
+    cards, protocol, backbone = _data_of(args)
+    if args.epochs is not None and args.epochs != protocol.epochs:
+        protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
+    backbones = args.backbone.split(",") if args.backbone else [backbone]
+    names = list(registry.entries(args.plugin)) if args.method == "all" else args.method.split(",")
+    if args.set and len(names) > 1:
+        raise UsageError(f"--set needs one method, to which it applies; --method names {len(names)}.")
+    methods = {name: build(registry.load(name, args.plugin), _settings(args.set), name) for name in names}
+
+    from bench import run
+
+    device = _device(args.device)
+    for method in methods.values():
+        method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
+        for tag in backbones:
+            run.check_fit(method, tag)
+    return [
+        run.make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=device)
+        for seed in args.seeds or protocol.seeds
+        for tag in backbones
+        for card, source in cards
+        for name, method in methods.items()
+    ]
+
+
+def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder | None]], Protocol, str]:
+    """Cards with their image folders, the protocol, and the default backbone."""
+    from bench import cards
+
+    default = "pocket"
+    found: list[tuple[Dataset, ImageFolder | None]]
+    if args.data is not None:
+        from bench.data import folder
+
+        source = folder.divide(args.data, limit=args.limit)
+        found = [(folder.card(source, args.limit), source)]
+        folder.write_lists(source, args.out / "data" / f"{found[0][0].name.replace('/', '-')}.json")
+    elif args.limit is not None:
+        raise UsageError("--limit goes with --data; the datasets of a suite have fixed splits.")
+    elif args.dataset is not None:
+        found = [(cards.dataset(name), None) for name in args.dataset.split(",")]
+        default = args.dataset.partition("/")[0]
+    else:
+        found = [(card, None) for card in cards.suite(args.suite).datasets]
+        default = args.suite
+    suite = cards.suite(default).card
+    return found, cards.protocol(args.protocol or suite.protocol), suite.backbone
+
+
+def _finished(store: Any, job: Job) -> bool:
+    record = store.find(job.spec)
+    return record is not None and record.status != "failed"
+
+
+def _say_plan(jobs: Sequence[Job], pending: Sequence[Job], as_json: bool) -> int:
+    if as_json:
+        waiting = {job.spec.digest for job in pending}
+        rows = [
+            {"digest": j.spec.digest, "spec": json.loads(j.spec.canonical()), "pending": j.spec.digest in waiting}
+            for j in jobs
+        ]
+        print(json.dumps({"runs": rows}))
+        return 0
+    for job in pending:
+        print(
+            f"{job.spec.digest}  {job.spec.method:14} {job.spec.backbone:12} {job.spec.dataset:24} seed {job.spec.seed}"
+        )
+    print(f"{len(jobs)} runs: {len(pending)} to do, {len(jobs) - len(pending)} finished.")
+    return 0
+
+
+def _run_all(store: Any, pending: Sequence[Job], quiet: bool) -> int:
+    """Runs what is pending; the number of failed runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench import run
+
+    console = Console(stderr=quiet, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    failed = 0
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=len(pending))
+        for number, job in enumerate(pending, 1):
+            spec = job.spec
+            title = f"{spec.method} · {spec.dataset} · {spec.backbone} · seed {spec.seed}"
+
+            def watch(p: Any, title: str = title) -> None:
+                bar.update(task, description=f"{title}  epoch {p.epoch}/{p.epochs}  {p.images_per_second:.0f} images/s")
+
+            bar.update(task, description=title)
+            start = time.perf_counter()
+            record = run.execute(job, store, watch)
+            failed += record.status == "failed"
+            if not quiet:
+                outcome = f"{record.scores.test:7.2%}" if record.scores else f"{record.status}: {record.reason}"
+                console.print(
+                    f"[{number}/{len(pending)}] {title}  {outcome}  {time.perf_counter() - start:.1f} s",
+                    markup=False,
+                    soft_wrap=True,
+                )
+            bar.advance(task)
+    return failed
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device here. 'bench doctor' says more; --device cpu works.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+# report ---------------------------------------------------------------------------------------------------------------
+
+
+def _report(out: Path) -> list[Path]:
+    from bench import report
+    from bench.store import Store
+
+    return report.write_all(out, list(Store(out).records()))
+
+
+def _print_tables(records: Sequence[Any]) -> None:
+    from bench import report
+
+    for text in report.terminal_tables(records):
+        print(text)
+
+
+def table_command(args: argparse.Namespace) -> int:
+    from bench import report
+
+    records = _records(args.out)
+    paths = report.write_tables(args.out, records)
+    _print_tables(records)
+    print("\n".join(["Files:", *(f"  {path}" for path in paths)]))
+    return 0
+
+
+def plot_command(args: argparse.Namespace) -> int:
+    from bench import report
+
+    print("\n".join(str(path) for path in report.write_plots(args.out, _records(args.out))))
+    return 0
+
+
+def _records(out: Path) -> list[Any]:
+    from bench.store import Store
+
+    records = list(Store(out).records())
+    if not records:
+        raise UsageError(
+            f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."
+        )
+    return records
+
+
+# list, count, doctor, pretrain ----------------------------------------------------------------------------------------
+
+
+def list_command(args: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]]
+    if args.what == "methods":
+        from bench import registry
+
+        rows = [
+            (e.name, e.family, e.title.partition(": ")[2] or e.title, e.defaults)
+            for e in registry.entries(args.plugin).values()
+        ]
+    elif args.what == "backbones":
+        rows = [("pocket_vit", "ViT, 32 px, bundled"), ("pocket_swin", "Swin, 32 px, bundled")]
+        rows.append(("any timm tag", "of a VisionTransformer or SwinTransformer, e.g. vit_base_patch16_224.orig_in21k"))
+    else:
+        from bench import cards
+
+        suites = [cards.suite(name) for name in cards.suite_names()]
+        if args.what == "suites":
+            rows = [(s.card.name, s.card.title, f"{len(s.datasets)} datasets", s.card.protocol) for s in suites]
+        elif args.what == "datasets":
+            rows = [
+                (d.name, d.title, f"{d.classes} classes", f"{d.sizes.train}/{d.sizes.val}/{d.sizes.test}")
+                for s in suites
+                for d in s.datasets
+            ]
+        else:
+            rows = [
+                (
+                    p.name,
+                    f"{p.optimizer}, lr {p.lr:g}",
+                    f"{p.epochs} epochs",
+                    f"trains on {p.train_on}",
+                    f"reports the {p.choose} epoch",
+                )
+                for p in cards.protocols().values()
+            ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+    return 0
+
+
+def count_command(args: argparse.Namespace) -> int:
+    from bench import registry
+    from bench.method import build
+
+    method = build(registry.load(args.method, args.plugin), _settings(args.set), args.method)
+
+    from bench import run
+    from bench.parse import plain
+
+    counted = run.count(method, args.backbone, args.classes)
+    if args.json:
+        print(json.dumps(plain(counted)))
+        return 0
+    merged = f"{counted.flops.merged / 1e9:.4f} merged" if counted.flops.merged is not None else "cannot be merged"
+    print(f"{args.method} on {args.backbone}, {args.classes} classes")
+    params, stored = counted.params, counted.storage_bytes
+    trained = f"{params.method + params.head:,}  (method {params.method:,}, head {params.head:,})"
+    print(f"  trained parameters  {trained}")
+    print(f"  all parameters      {params.total:,}")
+    print(f"  GFLOPs an image     {counted.flops.unmerged / 1e9:.4f} unmerged, {merged}   (1 MAC = 2 FLOPs)")
+    print(f"  storage             {stored.with_head:,} bytes, {stored.without_head:,} without head")
+    print(f"  counted by          {counted.flops_counter}")
+    return 0
+
+
+def doctor_command(args: argparse.Namespace) -> int:
+    from bench import doctor
+
+    findings = doctor.examine()
+    if args.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{finding.level:8} {finding.topic:12} {finding.text}")
+    return 2 if Counter(finding.level for finding in findings)["problem"] else 0
+
+
+def pretrain_command(args: argparse.Namespace) -> int:
+    import torch
+
+    from bench import pretrain
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = pretrain.Recipe(seed=args.seed, **({"epochs": args.epochs} if args.epochs else {}))
+    path = pretrain.pretrain(
+        args.backbone, args.data, args.out, recipe, _device(args.device), lambda line: print(line, flush=True)
+    )
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a person reads when something is wrong.
+
+BenchError                 every exception raised on purpose
+|- UsageError              the question is wrong: an unknown name, a bad value, a missing file      (exit code 2)
+|- Incompatible            a method cannot be attached to this backbone                            (a skipped record)
+|- UnsupportedBackbone     a backbone whose blocks are not understood
+|- SealedTest              the test split was asked for before training had ended
+|- Conflict                a finished record would be overwritten
+`- CorruptRecord           a file that should be a record is not one
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """An error whose message is one sentence for a person: what was given, where, and what would be right."""
+
+
+class UsageError(BenchError):
+    pass
+
+
+class Incompatible(BenchError):
+    pass
+
+
+class UnsupportedBackbone(BenchError):
+    pass
+
+
+class SealedTest(BenchError):
+    pass
+
+
+class Conflict(BenchError):
+    pass
+
+
+class CorruptRecord(BenchError):
+    pass
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """`No method is called 'lroa'. Did you mean 'lora'?`"""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
+    return UsageError(f"No {kind} is called {name!r}. {hint}")

@@ -1,0 +1,81 @@
+"""Parameters, FLOPs and storage of a model, each by one definition."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.anatomy import Anatomy
+from bench.errors import Incompatible, UsageError
+from bench.method import Method
+from bench.record import Compute, Storage
+
+COUNTER = f"torch.utils.flop_counter {torch.__version__.split('+')[0]}: linears, convolutions and attention products"
+
+
+def method_params(net: Anatomy) -> int:
+    """Trained parameters, head not counted."""
+    return sum(p.numel() for p in net.trained().values()) - head_params(net)
+
+
+def head_params(net: Anatomy) -> int:
+    return sum(p.numel() for p in net.head.parameters())
+
+
+def total_params(net: Anatomy) -> int:
+    return sum(p.numel() for p in net.model.parameters())
+
+
+@torch.no_grad()
+def compute(net: Anatomy, size: int) -> Compute:
+    """Of one image's forward pass. Attention is computed unfused while counting, so that its products are seen."""
+    fused = [m for m in net.model.modules() if getattr(m, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            net.model(torch.zeros(1, 3, size, size, device=net.head.weight.device))
+    finally:
+        for module in fused:
+            module.fused_attn = True  # type: ignore[assignment]
+    flops = counter.get_total_flops()
+    return Compute(macs=flops // 2, flops=flops)
+
+
+def merged(method: Method, net: Anatomy) -> Anatomy | None:
+    """A copy with the update folded into the backbone's weights; None where the method cannot be folded."""
+    folded = copy.deepcopy(net)
+    try:
+        method.merge(folded)
+    except Incompatible:
+        return None
+    return folded
+
+
+def delta(net: Anatomy) -> dict[str, Tensor]:
+    """What turns the backbone into this model: every trained tensor by its name, head included."""
+    return {name: p.detach().cpu().contiguous() for name, p in net.trained().items()}
+
+
+@torch.no_grad()
+def restore(net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
+    """Loads a delta. Raises UsageError where its names or shapes are not those that train here."""
+    trained = net.trained()
+    wrong = set(tensors) ^ set(trained) or {n for n, p in trained.items() if p.shape != tensors[n].shape}
+    if wrong:
+        raise UsageError(f"This delta does not belong to this model: {', '.join(sorted(wrong)[:5])}.")
+    for name, parameter in trained.items():
+        parameter.copy_(tensors[name])
+
+
+def storage(net: Anatomy) -> Storage:
+    """Bytes of the delta as a safetensors file."""
+    tensors = delta(net)
+    head = {id(p) for p in net.head.parameters()}
+    without = {name: tensors[name] for name, p in net.trained().items() if id(p) not in head}
+    return Storage(with_head=len(save(tensors)), without_head=len(save(without)))

@@ -1,0 +1,112 @@
+"""The contract of a method: a frozen dataclass whose fields are its hyper-parameters, and one verb, `attach`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args, get_type_hints
+
+from torch import Tensor
+
+from bench.anatomy import Anatomy
+from bench.errors import Incompatible, UsageError
+from bench.parse import parse
+from bench.spec import Value, identity
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a closed-form parameter count may depend on."""
+
+    dims: tuple[int, ...]  # width of every block, first to last
+    mlp_ratio: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own optimiser and learning-rate schedule; `then` runs after its last step."""
+
+    epochs: int
+    name: str = "train"
+    then: Callable[[Anatomy], None] | None = None
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    family: ClassVar[str] = "other"
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # raised when the same fields train a different model
+    identity_at_start: ClassVar[bool] = True  # attach leaves the outputs unchanged
+
+    @abstractmethod
+    def attach(self, net: Anatomy) -> None:
+        """Puts the method on the frozen backbone. Raises Incompatible, with the reason, where it does not fit."""
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """The protocol's epochs, divided; one phase unless the method does something between two."""
+        return (Phase(epochs),)
+
+    def merge(self, net: Anatomy) -> None:
+        """Folds the trained update into the frozen weights. Raises Incompatible where that cannot be done exactly."""
+        if net.pet:
+            raise Incompatible(f"{type(self).__name__} cannot be folded into the backbone.")
+
+    def count(self, shape: Shape) -> int | None:
+        """Closed form of the number of trained parameters, head not counted; None where there is none."""
+        return None
+
+    def sizes(self, net: Anatomy) -> dict[str, int]:
+        """Sizes of the parts that training changes (neurons left per adapter)."""
+        return {}
+
+    def reshape(self, net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
+        """Gives a freshly attached method the sizes of a stored one, before `tensors` are loaded into it."""
+
+
+def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:
+    """A method from TOML values or command-line strings, read by the type of each field; all faults at once."""
+    hints = get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(cls)]
+    for key in settings:
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}."
+            raise UsageError(f"{name} has no hyper-parameter {key!r}. {hint}")
+    values = {key: _read(value, hints[key]) if isinstance(value, str) else value for key, value in settings.items()}
+    return parse(cls, values, name)
+
+
+def _read(text: str, kind: Any) -> Any:
+    """A command-line string as the field's type; a string that does not fit stays one and is refused by `parse`."""
+    for option in get_args(kind) if type(None) in get_args(kind) else (kind,):
+        if option is type(None) and text.lower() == "none":
+            return None
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        for number in (int, float):
+            if option is number or (option is float and number is int):
+                try:
+                    return option(text)
+                except ValueError:
+                    break
+        if getattr(option, "__origin__", None) is tuple:
+            return tuple(part for part in text.replace("+", ",").split(",") if part)
+    return text
+
+
+def params(method: Method) -> dict[str, Value]:
+    """Every hyper-parameter, for the run's identity."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in identity(method).items()}
+
+
+def variant(method: Method) -> str:
+    """The hyper-parameters that are not at their defaults, "rank=4,targets=q+k"; empty where all are."""
+    changed = []
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if value != field.default:
+            changed.append(f"{field.name}={'+'.join(value) if isinstance(value, tuple) else value}")
+    return ",".join(changed)

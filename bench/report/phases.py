@@ -1,0 +1,140 @@
+"""What milestones say of methods that change while they train (MiMi's cycles of training and pruning)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import seaborn as sns  # type: ignore[import-untyped, unused-ignore]
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from bench.record import Milestone, Record
+from bench.report.aggregate import Groups, Headline, Row, datasets, mean
+from bench.report.frame import key_of, variant_of
+from bench.report.plots import empty, save
+
+Sizes = dict[str, dict[str, float]]  # name of a phase -> part -> its size, mean over seeds
+
+
+def trails(
+    records: Iterable[Record], groups: Groups, headline: Headline, cost: str
+) -> dict[Row, list[tuple[float, float]]]:
+    """Per row, at the end of each phase that every run has: (cost of what is left, headline in %)."""
+    found: dict[Row, list[tuple[float, float]]] = {}
+    for row, runs in _by_row(records).items():
+        by_key = {key: [run for run in runs if key_of(run.spec.dataset) == key] for key in datasets(groups)}
+        if not all(by_key.values()):
+            continue
+        phases = min(len(run.milestones) for runs in by_key.values() for run in runs)
+        points: list[tuple[float, float]] = []
+        for phase in range(phases):
+            ends = {key: [run.milestones[phase] for run in runs] for key, runs in by_key.items()}
+            costs = {key: _average([_cost(end, cost) for end in of_seeds]) for key, of_seeds in ends.items()}
+            scores = {key: _average([end.score for end in of_seeds]) for key, of_seeds in ends.items()}
+            points.append((mean(costs, groups, "mean_datasets"), 100 * mean(scores, groups, headline)))
+        if points and np.isfinite(points).all():
+            found[row] = points
+    return found
+
+
+def _by_row(records: Iterable[Record]) -> dict[Row, list[Record]]:
+    rows: dict[Row, list[Record]] = {}
+    for record in records:
+        if record.status == "done":
+            rows.setdefault((record.spec.method, variant_of(record), record.spec.backbone), []).append(record)
+    return dict(sorted(rows.items()))
+
+
+def _cost(milestone: Milestone, cost: str) -> float:
+    costs: Mapping[str, float] = {
+        "params_trained": milestone.params.deployed + milestone.params.head,
+        "params_deployed": milestone.params.deployed,
+        "gflops_unmerged": milestone.unmerged.flops / 1e9,
+        "storage_mb": milestone.storage_bytes.with_head / 1e6,
+        "storage_mb_without_head": milestone.storage_bytes.without_head / 1e6,
+    }
+    return costs.get(cost, float("nan"))
+
+
+def neurons(records: Iterable[Record], path_stem: Path, suite: str = "", keys: Sequence[str] = ()) -> list[Path]:
+    """Neurons left per adapter and cycle, one panel a dataset; nothing is written where no method changes its size."""
+    figure = neurons_figure(records, suite, keys)
+    return save(figure, path_stem) if figure is not None else []
+
+
+def neurons_figure(records: Iterable[Record], suite: str = "", keys: Sequence[str] = ()) -> Figure | None:
+    """Bars within bars, the palest the first phase, the darkest the last; panels in the order of `keys`."""
+    panels = [
+        (row, key, _sizes([run for run in runs if key_of(run.spec.dataset) == key]))
+        for row, runs in _by_row(records).items()
+        for key in keys or sorted({key_of(run.spec.dataset) for run in runs})
+    ]
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
+        return None
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    parts = max(len(_parts(sizes)) for _, _, sizes in panels)
+    figure = empty(columns * max(2.6, 0.16 * parts + 0.8), 1.2 + 1.9 * lines)
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    phases = list(dict.fromkeys(phase for _, _, sizes in panels for phase in sizes))
+    palette = sns.color_palette("YlGnBu", len(phases) + 1)[1:]
+    several = len({row for row, _, _ in panels}) > 1
+    for axes, (row, key, sizes) in zip(grid.flat, panels, strict=False):
+        _panel(axes, sizes, phases, palette)
+        axes.set_title(f"{_label(row)}: {key}" if several else key, fontsize=9)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for line in grid:
+        line[0].set_ylabel("neurons left", fontsize=8)
+    patches = [Patch(color=colour, label=phase) for colour, phase in zip(palette, phases, strict=True)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=8, frameon=False)
+    methods = ", ".join(dict.fromkeys(_label(row) for row, _, _ in panels))
+    title = ", ".join([*[suite] * bool(suite), methods, panels[0][0][2], "mean over seeds"])
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def _panel(axes: Axes, sizes: Sizes, phases: Sequence[str], palette: Sequence[tuple[float, float, float]]) -> None:
+    parts = _parts(sizes)
+    for colour, phase in zip(palette, phases, strict=True):
+        if phase in sizes:
+            axes.bar(range(len(parts)), [sizes[phase].get(part, 0) for part in parts], width=0.82, color=colour)
+    axes.set_xticks(range(len(parts)), _shortened(parts), rotation=90, fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.tick_params(axis="x", length=0, pad=1)
+    sns.despine(ax=axes)
+
+
+def _parts(sizes: Sizes) -> list[str]:
+    """In the order of the model, as the milestones give it."""
+    return list(dict.fromkeys(part for phase in sizes.values() for part in phase))
+
+
+def _shortened(parts: Sequence[str]) -> list[str]:
+    """Without the leading words that all share: `0.attn` of `blocks.0.attn`."""
+    words = [part.split(".") for part in parts]
+    while min(map(len, words)) > 1 and len({word[0] for word in words}) == 1 and len(words) > 1:
+        words = [word[1:] for word in words]
+    return [".".join(word) for word in words]
+
+
+def _sizes(runs: Iterable[Record]) -> Sizes:
+    """The mean over the runs that have the phase; milestones without sizes do not count."""
+    seen: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        for milestone in run.milestones:
+            for part, size in milestone.sizes.items():
+                seen.setdefault(milestone.name, {}).setdefault(part, []).append(float(size))
+    return {phase: {part: _average(values) for part, values in parts.items()} for phase, parts in seen.items()}
+
+
+def _average(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _label(row: Row) -> str:
+    return row[0] if row[1] == "default" else f"{row[0]} ({row[1]})"

@@ -1,0 +1,312 @@
+"""execute(spec) -> Record: the one place where data, backbone, method, training and measures meet."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench import backbones, measure, registry, train
+from bench.anatomy import Anatomy, dissect
+from bench.cards import Dataset
+from bench.data import folder, prepare
+from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
+from bench.method import Method, params, variant
+from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage
+from bench.spec import Protocol, RunSpec, stream
+from bench.store import Store, write_atomically
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec with what it takes to run it here: the built method, the data's whereabouts, the device."""
+
+    spec: RunSpec
+    method: Method
+    card: Dataset
+    source: folder.ImageFolder | None = None  # of a card that is a folder
+    weights_file: Path | None = None
+    device: str = "cpu"
+
+
+def make_job(
+    name: str,
+    method: Method,
+    backbone: str,
+    card: Dataset,
+    protocol: Protocol,
+    seed: int,
+    *,
+    weights: str = "pretrained",
+    source: folder.ImageFolder | None = None,
+    device: str = "cpu",
+) -> Job:
+    """`weights`: "pretrained", "random", or the path of a safetensors file, whose digest then enters the spec."""
+    file = None
+    if weights not in ("pretrained", "random"):
+        file = Path(weights)
+        if not file.is_file():
+            raise UsageError(f"--weights {weights} is neither 'pretrained' nor 'random' nor a file.")
+        weights = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    spec = RunSpec(name, method.version, params(method), backbone, weights, card.name, card.fingerprint, protocol, seed)
+    return Job(spec, method, card, source, file, device)
+
+
+def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progress], None] = lambda _: None) -> Record:
+    """Runs one spec and returns its record; with a `store`, the record and its predictions or traceback are written.
+
+    What goes wrong becomes a failed record, what does not fit a skipped one. UsageError alone is raised: it is the
+    question that is wrong.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    notes: dict[str, str] = {}
+    files: dict[str, np.ndarray] = {}
+
+    def finish(status: str, reason: str | None, log: str | None = None, **results: object) -> Record:
+        return Record(
+            spec=job.spec,
+            status=status,  # type: ignore[arg-type]
+            provenance=_provenance(job, notes, started, time.perf_counter() - clock),
+            variant=variant(job.method),
+            reason=reason,
+            log=log,
+            **results,  # type: ignore[arg-type]
+        )
+
+    log = store.path(job.spec).with_suffix(".log") if store else None
+    try:
+        results = _run(job, notes, files, watch)
+        record = finish("done", None, None, **results)
+    except (Incompatible, UnsupportedBackbone) as error:
+        record = finish("skipped", str(error))
+    except UsageError:
+        raise
+    except Exception as error:
+        lines = traceback.format_exc()
+        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        record = finish("failed", reason, log.name if log else None)
+        if log:
+            write_atomically(log, lambda file: file.write_text(lines))
+    if store:
+        if files:
+            write_atomically(store.path(job.spec).with_suffix(".npz"), lambda file: _save_npz(file, files))
+        store.write(record)
+    return record
+
+
+def _run(
+    job: Job, notes: dict[str, str], files: dict[str, np.ndarray], watch: Callable[[train.Progress], None]
+) -> dict[str, object]:
+    spec, protocol = job.spec, job.spec.protocol
+    net = prepare_model(job)
+    phases = job.method.phases(protocol.epochs)
+    size = protocol.image_size or backbones.input_size(net.model)
+    notes["weights_sha256"] = backbones.weights_digest(net.model)
+    notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
+    splits = prepare.load(job.card, size, job.source)
+    held_out = protocol.train_on == "train"
+    data = splits.train if held_out else splits.train + splits.val
+    started_with = measure.method_params(net)
+    if job.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    trained = train.fit(
+        net, phases, protocol, data, splits.val if held_out else None, seed=stream(spec, "data"), watch=watch
+    )
+    peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
+
+    test = splits.test.open(trained)
+    begin = time.perf_counter()
+    predictions = train.predict(trained.reported, test)
+    inference = len(test) / (time.perf_counter() - begin)
+    files.update(labels=_small(test.labels), predictions=_small(predictions))
+    score = float((predictions == test.labels).mean())
+    merged = measure.merged(job.method, trained.reported)
+    return {
+        "scores": Scores(job.card.metric, protocol.choose, score, len(test), trained.val),
+        "cost": Cost(
+            params=_params(trained.reported, started_with, trained.with_gradient),
+            storage_bytes=measure.storage(trained.reported),
+            unmerged=measure.compute(trained.reported, size),
+            merged=measure.compute(merged, size) if merged else None,
+            flops_counter=measure.COUNTER,
+            train_seconds=trained.seconds,
+            train_images_per_second=trained.images_per_second,
+            inference_images_per_second=inference,
+            peak_bytes=peak,
+        ),
+        "milestones": tuple(
+            Milestone(
+                name=snapshot.name,
+                epoch=snapshot.epoch,
+                score=train.accuracy(snapshot.net, test),
+                params=_params(snapshot.net, started_with, trained.with_gradient),
+                storage_bytes=measure.storage(snapshot.net),
+                unmerged=measure.compute(snapshot.net, size),
+                sizes=job.method.sizes(snapshot.net),
+            )
+            for snapshot in trained.snapshots
+            if len(phases) > 1
+        ),
+        "epochs": trained.epochs,
+    }
+
+
+def prepare_model(job: Job) -> Anatomy:
+    """The backbone, dissected, with a head drawn from the "head" stream and the method attached."""
+    torch.manual_seed(job.spec.seed)  # a backbone with random weights
+    weights = str(job.weights_file or job.spec.weights)
+    model = backbones.create(job.spec.backbone, classes=job.card.classes, weights=weights, device=job.device)
+    net = dissect(model)
+    draw_head(net, stream(job.spec, "head"))
+    torch.manual_seed(stream(job.spec, "method"))
+    job.method.attach(net)
+    return net
+
+
+def draw_head(net: Anatomy, seed: int) -> None:
+    """Weights from a normal distribution of std 0.02 cut at two, biases zero."""
+    weight = torch.empty(net.head.weight.shape)
+    nn.init.trunc_normal_(weight, std=0.02, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        net.head.weight.copy_(weight)
+        net.head.bias.zero_()
+
+
+def _params(net: Anatomy, largest: int, with_gradient: int) -> Params:
+    deployed = measure.method_params(net)
+    return Params(max(largest, deployed), deployed, measure.head_params(net), measure.total_params(net), with_gradient)
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint8 if values.max() < 256 else np.uint16)
+
+
+def _save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _provenance(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Provenance:
+    return Provenance(
+        source="measured",
+        code=code_version(),
+        method_sha256=registry.source_digest(type(job.method)),
+        weights_sha256=notes.get("weights_sha256", ""),
+        transform=notes.get("transform", ""),
+        pretrained_on=backbones.pretraining_data(job.spec.backbone) if job.spec.weights == "pretrained" else None,
+        device=job.device,
+        device_name=device_name(job.device),
+        dtype={"fp32": "float32", "bf16": "bfloat16 autocast"}[job.spec.protocol.precision],
+        threads=torch.get_num_threads(),
+        host=socket.gethostname(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm", "numpy")}},
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+    )
+
+
+@cache
+def device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def code_version() -> str | None:
+    """Commit of the checkout this package runs from, "+dirty" where its files were changed; None outside a checkout."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "bench", "methods", "datasets")
+        return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A number before and after the method is folded into the backbone; None where it cannot be."""
+
+    unmerged: int
+    merged: int | None
+
+
+@dataclass(frozen=True)
+class CountedParams:
+    method: int
+    head: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    params: CountedParams
+    macs: Folded
+    flops: Folded
+    flops_counter: str
+    storage_bytes: Storage
+
+
+def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
+    """Before training; no weights are made. Raises Incompatible."""
+    return _counted_params(_bare(method, backbone, classes, "meta"))
+
+
+def count(method: Method, backbone: str, classes: int) -> Counted:
+    """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible."""
+    net = _bare(method, backbone, classes, "cpu")
+    size = backbones.input_size(net.model)
+    own, folded = measure.compute(net, size), measure.merged(method, net)
+    other = measure.compute(folded, size) if folded else None
+    return Counted(
+        params=_counted_params(net),
+        macs=Folded(own.macs, other.macs if other else None),
+        flops=Folded(own.flops, other.flops if other else None),
+        flops_counter=measure.COUNTER,
+        storage_bytes=measure.storage(net),
+    )
+
+
+def check_fit(method: Method, backbone: str) -> None:
+    """Raises UsageError where the method's hyper-parameters make no sense on this backbone; no weights are made."""
+    try:
+        _bare(method, backbone, 2, "meta")
+    except (Incompatible, UnsupportedBackbone):
+        return  # every run of it becomes a skipped record that gives the reason
+
+
+def _bare(method: Method, backbone: str, classes: int, device: str) -> Anatomy:
+    with torch.device(device):
+        net = dissect(backbones.create(backbone, classes=classes, weights="random", device=device))
+        method.attach(net)
+    return net
+
+
+def _counted_params(net: Anatomy) -> CountedParams:
+    return CountedParams(measure.method_params(net), measure.head_params(net), measure.total_params(net))

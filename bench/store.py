@@ -1,0 +1,68 @@
+"""The results folder: one file a run, written once, whole or not at all.
+
+DIR/runs/<dataset>/<backbone>/<method>/seed<S>-<digest>.json      the record
+DIR/runs/.../seed<S>-<digest>.npz                                 labels and predictions on the test split
+DIR/runs/.../seed<S>-<digest>.log                                 the traceback of a failed run
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import Conflict, CorruptRecord
+from bench.record import Record, from_json
+from bench.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Store:
+    root: Path
+
+    def path(self, spec: RunSpec) -> Path:
+        folder = self.root / "runs" / spec.dataset / spec.backbone.replace("/", "_") / spec.method
+        return folder / f"seed{spec.seed}-{spec.digest}.json"
+
+    def find(self, spec: RunSpec) -> Record | None:
+        """The record of this very spec, or None. A file there that is no whole record is set aside by name."""
+        path = self.path(spec)
+        if not path.is_file():
+            return None
+        try:
+            return from_json(path.read_text(), str(path))
+        except CorruptRecord:
+            os.replace(path, path.with_suffix(".corrupt"))
+            return None
+
+    def write(self, record: Record) -> Path:
+        """Puts the record down atomically. Raises Conflict where a finished record of the same spec stands already."""
+        path = self.path(record.spec)
+        old = self.find(record.spec)
+        if old is not None and old.status == "done":
+            raise Conflict(f"{path} is finished and final; it is not written again.")
+        write_atomically(path, lambda file: file.write_text(record.to_json()))
+        return path
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record; raises CorruptRecord, naming the file, at the first that is not."""
+        for path in sorted((self.root / "runs").rglob("*.json")):
+            yield from_json(path.read_text(), str(path))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` on a file aside, flushes and renames it: readers see the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        write(aside)
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,196 @@
+"""The one training loop: phases of a protocol over arrays in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import backbones
+from bench.anatomy import Anatomy
+from bench.data.splits import Arrays, Ended
+from bench.errors import BenchError
+from bench.method import Phase
+from bench.record import Epoch
+from bench.spec import Protocol
+
+EVAL_BATCH = 250
+
+
+class Diverged(BenchError):
+    """The loss stopped being a number."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    phase: str
+    epoch: int  # finished ones, over all phases
+    epochs: int
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The model as it stood at the end of a phase."""
+
+    name: str
+    epoch: int
+    net: Anatomy
+
+
+@dataclass(frozen=True)
+class Trained(Ended):
+    snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model
+    reported: Anatomy  # the final model, or the one with the best validation score, as the protocol says
+    val: float | None  # score of the reported model on the validation split, where that was not trained on
+    epochs: tuple[Epoch, ...]
+    with_gradient: int
+    seconds: float
+    images: int  # seen in training
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / self.seconds
+
+
+def fit(
+    net: Anatomy,
+    phases: Sequence[Phase],
+    protocol: Protocol,
+    train: Arrays,
+    val: Arrays | None,
+    *,
+    seed: int,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Trains what is trainable in `net`; `seed` orders the data. Raises Diverged where the loss is no longer finite.
+
+    The backbone stays in eval mode throughout: no dropout, no drop-path. Where nothing but the head trains, the
+    features of the frozen backbone are computed once.
+    """
+    start = time.perf_counter()
+    device = net.head.weight.device
+    feed = Feed(net, train)
+    chance = torch.Generator().manual_seed(seed)
+    touched: set[str] = set()
+    epochs: list[Epoch] = []
+    snapshots: list[Snapshot] = []
+    best: tuple[float, Anatomy] | None = None
+    total = sum(phase.epochs for phase in phases)
+    for number, phase in enumerate(phases):
+        optimizer = make_optimizer(net, protocol)
+        steps = phase.epochs * math.ceil(len(train) / protocol.batch_size)
+        step = 0
+        for _ in range(phase.epochs):
+            began, loss_sum, lr = time.perf_counter(), torch.zeros((), device=device), 0.0
+            for index in torch.randperm(len(train), generator=chance).split(protocol.batch_size):
+                lr = protocol.lr * schedule(step, steps, protocol.warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                logits, labels = feed(index, protocol.precision)
+                loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
+                loss.backward()
+                if step < 3:
+                    touched |= {name for name, p in net.trained().items() if p.grad is not None and bool(p.grad.any())}
+                if protocol.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(net.trained().values(), protocol.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                loss_sum += loss.detach() * len(index)
+                step += 1
+            mean_loss = float(loss_sum) / len(train)
+            if not math.isfinite(mean_loss):
+                raise Diverged(f"The loss was {mean_loss} in epoch {len(epochs) + 1}: training has diverged.")
+            seconds = time.perf_counter() - began
+            score = accuracy(net, val) if val is not None else None
+            epochs.append(Epoch(number, mean_loss, lr, seconds, score))
+            if protocol.choose == "validation" and score is not None and (best is None or score > best[0]):
+                best = (score, net.snapshot())
+            watch(Progress(phase.name, len(epochs), total, mean_loss, len(train) / seconds))
+        last = number == len(phases) - 1
+        if number == 0:
+            with_gradient = sum(p.numel() for name, p in net.trained().items() if name in touched)
+        snapshots.append(Snapshot(phase.name, len(epochs), net if last else net.snapshot()))
+        if phase.then is not None:
+            phase.then(net)
+    seconds = time.perf_counter() - start
+    reported, val_score = (best[1], best[0]) if best else (net, epochs[-1].val)
+    return Trained(tuple(snapshots), reported, val_score, tuple(epochs), with_gradient, seconds, total * len(train))
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate at `step` of `steps`: linear warm-up, then a cosine that would reach 0 at `steps`."""
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return (step + 1) / ramp
+    return 0.5 * (1 + math.cos(math.pi * (step - ramp) / (steps - ramp)))
+
+
+def make_optimizer(net: Anatomy, protocol: Protocol) -> torch.optim.Optimizer:
+    """Weight decay acts on tensors of two and more dimensions, never on vectors."""
+    parameters = list(net.trained().values())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": protocol.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if protocol.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=protocol.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)
+
+
+class Feed:
+    """Batches of logits and labels by index: uint8 images normalised on the device, or features computed once."""
+
+    def __init__(self, net: Anatomy, data: Arrays) -> None:
+        self.net = net
+        self.device = net.head.weight.device
+        self.data = data
+        self.labels = torch.from_numpy(np.array(data.labels)).to(self.device)
+        self.features = features(net, data) if net.is_frozen() else None
+
+    def __call__(self, index: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+        labels = self.labels[index.to(self.device)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            if self.features is not None:
+                return self.net.head(self.features[index.to(self.device)]).float(), labels
+            return self.net.model(normalise(self.net, self.data.images[index.numpy()])).float(), labels
+
+
+def normalise(net: Anatomy, images: np.ndarray) -> Tensor:
+    """uint8 (B, S, S, 3) as float (B, 3, S, S) on the model's device, with the checkpoint's mean and std."""
+    mean, std = (torch.tensor(v, device=net.head.weight.device) for v in backbones.normalisation(net.model))
+    x = torch.from_numpy(np.array(images)).to(mean.device)
+    return ((x.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
+def features(net: Anatomy, data: Arrays) -> Tensor:
+    """What the head sees of every image: (N, D)."""
+    model = net.model
+    parts = []
+    for start in range(0, len(data), EVAL_BATCH):
+        x = normalise(net, data.images[start : start + EVAL_BATCH])
+        parts.append(model.forward_head(model.forward_features(x), pre_logits=True))  # type: ignore[operator]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def predict(net: Anatomy, data: Arrays) -> np.ndarray:
+    """The most likely class of every image, int64 (N,), in float32."""
+    parts = [
+        net.model(normalise(net, data.images[start : start + EVAL_BATCH])).argmax(1).cpu().numpy()
+        for start in range(0, len(data), EVAL_BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def accuracy(net: Anatomy, data: Arrays) -> float:
+    """top-1: the share of images whose class is predicted."""
+    return float((predict(net, data) == data.labels).mean())

@@ -1,0 +1,26 @@
+"""BitFit: only the bias vectors of the backbone are trained.
+
+    y = W x + b      W frozen, b trained, for every linear, convolution and norm that has a b
+
+The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training.
+
+Ben Zaken, Goldberg, Ravfogel, "BitFit", ACL 2022, arXiv 2106.10199, section 3.
+`tables` also trains Swin's relative-position bias tables. They are weights by name only: counts published for Swin
+(0.34 M on Swin-T with a 345-class head) matched every parameter whose name contains "bias" and so included them.
+"""
+
+from dataclasses import dataclass
+
+from bench.anatomy import Anatomy
+from bench.method import Method
+
+
+@dataclass(frozen=True)
+class BitFit(Method):
+    tables: bool = False
+
+    family = "baseline"
+    paper = "Ben Zaken et al. 2022, arXiv 2106.10199"
+
+    def attach(self, net: Anatomy) -> None:
+        net.unfreeze(lambda name: name.endswith(".bias") or (self.tables and name.endswith("_bias_table")))

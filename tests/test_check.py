@@ -1,0 +1,121 @@
+"""Planted faults: each check must catch the fault it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import check
+from bench.anatomy import Anatomy, Slot
+from bench.method import Method, Shape
+
+
+class Scale(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.s * x
+
+
+class Dead(Scale):
+    """Has a second tensor that the forward pass never uses."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.unused = nn.Parameter(torch.zeros(dim))
+
+
+class Leaky(Scale):
+    """Adds a little of the batch's mean to every image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.s * x + 1e-3 * x.mean(0, keepdim=True)
+
+
+class Thief(Scale):
+    """Changes a frozen weight whenever it runs."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__(slot.d_out)
+        self.victim = [slot.net.blocks[0].linear["fc1"].module]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            weight: Any = self.victim[0].weight
+            weight.add_(1e-6)
+        return self.s * x
+
+
+class WrongDelta(nn.Module):
+    """Claims a fold that is off by a thousandth."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(slot.d_out, slot.d_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.w.T
+
+    def delta(self) -> Tensor:
+        return 1.001 * self.w
+
+
+@dataclass(frozen=True)
+class Planted(Method):
+    fault: str = ""
+
+    def attach(self, net: Anatomy) -> None:
+        slot = net.blocks[0].linear["proj"]
+        layers = {"dead": Dead, "leaky": Leaky}
+        if self.fault == "thief":
+            slot.then(Thief(slot))
+        elif self.fault == "delta":
+            slot.add(WrongDelta(slot))
+        elif self.fault == "closure":
+            m = Scale(slot.d_out)
+            net.pet["closure"] = m
+            slot.module.register_forward_hook(lambda _, args, y: m(y))
+        elif self.fault == "chance":
+            slot.then(Scale(slot.d_out))
+            with torch.no_grad():
+                net.pet["blocks_0_attn_proj"].s.copy_(
+                    torch.rand(slot.d_out, generator=torch.Generator().manual_seed(id(net)))
+                )  # type: ignore[union-attr, operator, unused-ignore]
+        else:
+            slot.then(layers.get(self.fault, Scale)(slot.d_out))
+
+    def merge(self, net: Anatomy) -> None:
+        if self.fault == "delta":
+            net.fold()
+        else:
+            super().merge(net)
+
+    def count(self, shape: Shape) -> int | None:
+        return shape.dims[0] + (self.fault == "count") if self.fault in ("", "count") else None
+
+
+FAULTS = {
+    "dead": "every_trained_tensor_moves",
+    "leaky": "images_do_not_mix",
+    "thief": "frozen_tensors_stay",
+    "delta": "merging_is_exact",
+    "closure": "copies_are_independent",
+    "count": "count_is_declared",
+    "chance": "starts_as_declared",
+}
+
+
+def test_a_sound_method_passes(backbone: str) -> None:
+    assert {name: fault for name, fault in check.run(Planted(), backbone) if fault} == {}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
+    found = {name: text for name, text in check.run(Planted(fault), "pocket_vit") if text}
+    assert FAULTS[fault] in found

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_folder import paint
+
+from bench import cards, run
+from bench.anatomy import Anatomy
+from bench.data import folder
+from bench.data.splits import Arrays, Sealed
+from bench.errors import Incompatible, UsageError
+from bench.method import Method, build
+from bench.registry import load
+from bench.spec import stream
+from bench.store import Store
+
+PROTOCOL = replace(cards.protocol("pocket@v1"), epochs=4)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> folder.ImageFolder:
+    return folder.divide(paint(tmp_path / "pets", {"cat": 20, "dog": 20}))
+
+
+def job(
+    source: folder.ImageFolder,
+    name: str = "lora",
+    seed: int = 0,
+    method: Method | None = None,
+    backbone: str = "pocket_swin",
+) -> run.Job:
+    method = method or build(load(name), {}, name)
+    return run.make_job(name, method, backbone, folder.card(source), PROTOCOL, seed, source=source)
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "full", "mimi"])
+def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: folder.ImageFolder, tmp_path: Path) -> None:
+    store, asked = Store(tmp_path / "out"), job(source, name)
+    record = run.execute(asked, store)
+    assert store.find(asked.spec) == record
+    assert record.status == "done" and record.scores and record.cost
+    files = np.load(store.path(asked.spec).with_suffix(".npz"), allow_pickle=False)
+    assert record.scores.test == (files["labels"] == files["predictions"]).mean()
+    assert record.scores.test_images == len(source.parts["test"]) == 8
+    params = record.cost.params
+    assert params.with_gradient == params.method + params.head
+    assert (record.cost.merged == record.cost.unmerged) == (name != "mimi")
+    if name == "mimi":
+        assert [sum(m.sizes.values()) for m in record.milestones] == [
+            sum(record.milestones[0].sizes.values()) >> k for k in range(4)
+        ]
+        assert record.milestones[-1].score == record.scores.test
+        assert (
+            params.deployed
+            == record.milestones[-1].params.deployed
+            < params.method
+            == record.milestones[0].params.deployed
+        )
+        costs = [m.unmerged.flops for m in record.milestones]
+        assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1] == record.cost.unmerged.flops
+
+
+def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(source: folder.ImageFolder) -> None:
+    first, again, other = (run.execute(job(source, seed=seed)) for seed in (0, 0, 1))
+    assert [e.loss for e in first.epochs] == [e.loss for e in again.epochs]
+    assert [e.loss for e in first.epochs] != [e.loss for e in other.epochs]
+
+
+def test_methods_at_one_seed_start_from_the_same_head(source: folder.ImageFolder) -> None:
+    heads = [run.prepare_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
+    assert all((heads[0] == head).all() for head in heads[1:])
+    assert (heads[0] != run.prepare_model(job(source, "lora", seed=1)).head.weight).any()
+    specs = [job(source, name).spec for name in ("lora", "adapters")]
+    assert stream(specs[0], "data") == stream(specs[1], "data")
+
+
+@dataclass(frozen=True)
+class Broken(Method):
+    how: str = "raise"
+
+    def attach(self, net: Anatomy) -> None:
+        if self.how == "raise":
+            raise RuntimeError("a bug of the plugin")
+        if self.how == "refuse":
+            raise Incompatible("needs a class token")
+        raise UsageError("the question is wrong")
+
+
+def test_a_failure_is_a_record_with_its_traceback(source: folder.ImageFolder, tmp_path: Path) -> None:
+    store, asked = Store(tmp_path / "out"), job(source, "broken", method=Broken())
+    record = run.execute(asked, store)
+    assert (record.status, record.reason) == ("failed", "RuntimeError: a bug of the plugin")
+    assert record.scores is None and record.cost is None
+    log = store.path(asked.spec).with_name(str(record.log))
+    assert "in attach" in log.read_text()
+
+
+def test_a_refusal_is_a_skipped_record_and_a_wrong_question_is_raised(
+    source: folder.ImageFolder, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "out")
+    record = run.execute(job(source, "broken", method=Broken("refuse")), store)
+    assert (record.status, record.reason) == ("skipped", "needs a class token")
+    with pytest.raises(UsageError, match="the question is wrong"):
+        run.execute(job(source, "broken", method=Broken("usage")), store)
+
+
+def test_a_test_split_opened_during_training_fails_the_run(
+    source: folder.ImageFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted fault: a loop that peeks at the test split after its first epoch."""
+    kept: list[Sealed] = []
+    load_splits = run.prepare.load
+
+    def spy(*args: object) -> object:
+        splits = load_splits(*args)  # type: ignore[arg-type]
+        kept.append(splits.test)
+        return splits
+
+    monkeypatch.setattr(run.prepare, "load", spy)
+
+    def peek(_: object) -> Arrays:
+        return kept[0].open(None)
+
+    record = run.execute(job(source), watch=peek)
+    assert record.status == "failed"
+    assert "before training had ended" in str(record.reason)
