@@ -98,12 +98,12 @@ def _load(model: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise UsageError(f"No weights of {name!r} at {path}. Make them with 'bench pretrain {name} --data DIR'.")
     tensors = {key: value for key, value in load_file(path).items() if not key.startswith("head.")}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    missing = [key for key in missing if not key.startswith("head.")]
-    if missing or unexpected:
-        raise UsageError(
-            f"{path} does not hold the weights of {name!r}: missing {missing[:3]}, unknown {unexpected[:3]}."
-        )
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
+    wrong = sorted(set(tensors) ^ set(own) or {key for key, value in own.items() if value.shape != tensors[key].shape})
+    if wrong:
+        few = ", ".join(wrong[:3])
+        raise UsageError(f"{path} does not hold the weights of {name!r}: {len(wrong)} tensors do not fit, {few} first.")
+    model.load_state_dict(tensors, strict=False)
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -89,6 +89,11 @@ def parser() -> argparse.ArgumentParser:
     count.add_argument("--json", action="store_true")
     _common(count, out=False)
 
+    check = verb("check", check_command, "test what every method owes: `bench check NAME`, or all")
+    check.add_argument("method", metavar="NAME|all")
+    check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
+    _common(check, out=False)
+
     for name, action, text in (
         ("table", table_command, "rebuild and print the leaderboards of a results folder"),
         ("plot", plot_command, "redraw the plots of a results folder"),
@@ -408,6 +413,28 @@ def count_command(args: argparse.Namespace) -> int:
     print(f"  storage             {stored.with_head:,} bytes, {stored.without_head:,} without head")
     print(f"  counted by          {counted.flops_counter}")
     return 0
+
+
+def check_command(args: argparse.Namespace) -> int:
+    from bench import registry
+    from bench.method import build
+
+    names = list(registry.entries(args.plugin)) if args.method == "all" else [args.method]
+    methods = {name: build(registry.load(name, args.plugin), _settings(args.set), name) for name in names}
+
+    from bench import check
+
+    faults = 0
+    for name, method in methods.items():
+        for backbone in args.backbone.split(","):
+            print(f"{name} on {backbone}")
+            for promise, fault in check.run(method, backbone):
+                faults += fault is not None and promise != "refuses"
+                print(
+                    f"  {'ok  ' if fault is None else '    ' if promise == 'refuses' else 'FAIL'} {promise}",
+                    fault or "",
+                )
+    return 1 if faults else 0
 
 
 def doctor_command(args: argparse.Namespace) -> int:

@@ -16,37 +16,8 @@ from test_folder import paint
 from bench.cli import main
 from bench.store import Store
 
-PLUGIN = '''"""Scaled residual: the MLP branch is multiplied by one trained number a channel."""
-
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
-
-
-class Scale(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.s = nn.Parameter(torch.ones(dim))
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.s * y  # (..., dim) -> (..., dim)
-
-
-@dataclass(frozen=True)
-class ScaledResidual(Method):
-    family = "scale and shift"
-
-    def attach(self, net: Anatomy) -> None:
-        for block in net.blocks:
-            block.mlp.then(Scale(block.dim))
-
-    def count(self, shape: Shape) -> int:
-        return sum(shape.dims)
-'''
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PLUGIN = README.split("```python\n")[1].split("```")[0]  # the method that the README adds in one file
 
 
 @pytest.fixture
@@ -118,6 +89,17 @@ def test_a_plugin_file_outside_the_repository_runs(
     assert record["cost"]["params"]["method"] == 2 * (48 + 96 + 192)
     assert main(["list", "methods", "--plugin", str(plugin)]) == 0
     assert "scaled_residual" in capsys.readouterr().out
+
+
+def test_check_tells_what_a_method_owes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "scaled_residual.py"
+    plugin.write_text(PLUGIN)
+    args = ["check", "scaled_residual", "--plugin", str(plugin), "--backbone", "pocket_swin"]
+    assert main(args) == 0
+    assert "FAIL" not in capsys.readouterr().out
+    plugin.write_text(PLUGIN.replace("return self.s * y", "return self.s * y + 1e-3 * y.mean(0)"))
+    assert main(args) == 1
+    assert "FAIL images_do_not_mix" in capsys.readouterr().out
 
 
 def test_a_dry_run_runs_nothing(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
