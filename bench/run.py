@@ -152,7 +152,7 @@ def _run(
             Milestone(
                 name=snapshot.name,
                 epoch=snapshot.epoch,
-                score=train.accuracy(snapshot.net, test),
+                score=score if snapshot.net is trained.reported else train.accuracy(snapshot.net, test),
                 params=_params(snapshot.net, started_with, trained.with_gradient),
                 storage_bytes=measure.storage(snapshot.net),
                 unmerged=measure.compute(snapshot.net, size),

@@ -33,7 +33,11 @@ def test_the_model_card_tells_the_digest_and_accuracy_of_the_files(backbone: str
 
 
 def test_normalisation_is_the_checkpoints_own() -> None:
-    for name in ("vit_base_patch16_224.orig_in21k", "swin_tiny_patch4_window7_224.ms_in1k", "vit_base_patch32_clip_quickgelu_224.openai"):
+    for name in (
+        "vit_base_patch16_224.orig_in21k",
+        "swin_tiny_patch4_window7_224.ms_in1k",
+        "vit_base_patch32_clip_quickgelu_224.openai",
+    ):
         with torch.device("meta"):
             model = backbones.create(name, classes=2, weights="random", device="meta")
         config = timm.get_pretrained_cfg(name)

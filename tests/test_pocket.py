@@ -197,7 +197,7 @@ def test_the_nearest_object_of_distance_is_as_far_as_the_label_says(monkeypatch)
     stamped = []
     monkeypatch.setattr(pocket, "_stamp", lambda canvas, kind, spot, *_: stamped.append((kind, *(spot / 64))))
     bounds = [tuple(map(float, name.split("_to_"))) for name in pocket.CLASSES["distance"]]
-    for _, label in scenes(pocket._distance, 6, 30):
+    for _, label in scenes(pocket._distance, 4, 30):
         *spots, (_, x, y, _), (kind, *_) = stamped
         distances = sorted(math.hypot(x - other[1], y - other[2]) for other in spots)
         assert kind == "cross"

@@ -23,7 +23,9 @@ def train(images: Path, out: Path, recipe: pretrain.Recipe = RECIPE) -> dict[str
     return load_file(pretrain.pretrain("pocket_swin", images, out, recipe, "cpu", lambda _: None))
 
 
-def test_a_pretraining_cut_after_an_epoch_goes_on_as_if_uncut(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pretraining_cut_after_an_epoch_goes_on_as_if_uncut(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train(images, tmp_path / "whole")
     epoch, calls = pretrain._epoch, []
 

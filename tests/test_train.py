@@ -82,11 +82,21 @@ def test_features_computed_once_train_the_same_head_as_features_computed_every_t
 def test_vectors_are_never_decayed() -> None:
     net, _ = net_with("bitfit")
     decayed, spared = train.make_optimizer(net, replace(SHORT, weight_decay=0.5)).param_groups
+    assert (decayed["peak"], spared["peak"]) == (SHORT.lr, SHORT.lr)
     assert decayed["weight_decay"] == 0.5
     assert spared["weight_decay"] == 0.0
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in spared["params"]} == {1}
     assert len(decayed["params"]) + len(spared["params"]) == len(net.trained())
+
+
+def test_the_backbones_own_matrices_train_at_their_own_rate() -> None:
+    net, _ = net_with("full")
+    head, own, vectors = train.make_optimizer(net, SHORT).param_groups
+    assert [p is net.head.weight for p in head["params"]] == [True]
+    assert (head["peak"], own["peak"], vectors["peak"]) == (SHORT.lr, SHORT.backbone_lr, SHORT.lr)
+    assert own["weight_decay"] == SHORT.weight_decay
+    assert sum(len(group["params"]) for group in (head, own, vectors)) == len(net.trained())
 
 
 def test_a_method_in_phases_leaves_a_snapshot_of_each() -> None:

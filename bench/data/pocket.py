@@ -25,7 +25,7 @@ SIDE, PIXEL, TURN = 32, 64, 1024
 SIZES = {"train": 800, "val": 200, "test": 1000}
 SHAPES = ("circle", "triangle", "square", "pentagon", "star", "cross", "crescent", "ring")
 WINDS = ("e", "ese", "se", "sse", "s", "ssw", "sw", "wsw", "w", "wnw", "nw", "nnw", "n", "nne", "ne", "ene")
-STEPS = tuple(half * 32 for half in (12, 17, 22, 27, 32, 37, 42))  # the bounds of the classes of `distance`
+STEPS = tuple(half * 32 for half in (12, 19, 26, 33, 40))  # the bounds of the classes of `distance`
 MARKER = 3 * 64
 
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "count": tuple("12345678"),
     "location": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
     "orientation": WINDS,
-    "distance": ("6_to_8.5", "8.5_to_11", "11_to_13.5", "13.5_to_16", "16_to_18.5", "18.5_to_21"),
+    "distance": ("6_to_9.5", "9.5_to_13", "13_to_16.5", "16.5_to_20"),
 }
 TASKS: tuple[str, ...] = tuple(CLASSES)
 
