@@ -32,6 +32,7 @@ class Phase:
     epochs: int
     name: str = "train"
     then: Callable[[Anatomy], None] | None = None
+    lr_factor: float = 1.0  # on the protocol's learning rate
 
 
 @dataclass(frozen=True)

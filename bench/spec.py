@@ -36,7 +36,6 @@ class Protocol:
     name: str
     optimizer: Literal["adamw", "sgd"]
     lr: float
-    backbone_lr: float  # of the backbone's own matrices, where a method trains them
     weight_decay: float  # on tensors of two and more dimensions; vectors are never decayed
     epochs: int  # in total, whatever phases a method divides them into
     warmup: float  # fraction of the steps of each phase, linear, before a cosine to zero
@@ -52,8 +51,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
-        if self.lr <= 0 or self.backbone_lr <= 0 or not 0 <= self.warmup < 1:
-            raise ValueError("lr and backbone_lr must be positive and warmup lie in [0, 1)")
+        if self.lr <= 0 or not 0 <= self.warmup < 1:
+            raise ValueError("lr must be positive and warmup lie in [0, 1)")
         if self.choose == "validation" and self.train_on == "train+val":
             raise ValueError("choose = 'validation' needs train_on = 'train': a chosen epoch must not train on val")
 

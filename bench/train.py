@@ -91,10 +91,9 @@ def fit(
         for _ in range(phase.epochs):
             began, loss_sum, lr = time.perf_counter(), torch.zeros((), device=device), 0.0
             for index in torch.randperm(len(train), generator=chance).split(protocol.batch_size):
-                factor = schedule(step, steps, protocol.warmup)
-                lr = protocol.lr * factor
+                lr = protocol.lr * phase.lr_factor * schedule(step, steps, protocol.warmup)
                 for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * factor
+                    group["lr"] = lr
                 logits, labels = feed(index, protocol.precision)
                 loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
                 loss.backward()
@@ -135,19 +134,12 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 
 def make_optimizer(net: Anatomy, protocol: Protocol) -> torch.optim.Optimizer:
-    """New tensors and vectors train at `lr`, the backbone's own matrices at `backbone_lr`; vectors are never decayed.
-
-    Each group carries its rate as `peak`, which the schedule scales.
-    """
-    own = {id(p) for _, p in net.backbone_parameters() if p.ndim >= 2}
-    trained = net.trained().values()
-    new, decay = protocol.lr, protocol.weight_decay
+    """Weight decay acts on tensors of two and more dimensions, never on vectors."""
+    parameters = list(net.trained().values())
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2 and id(p) not in own], "peak": new, "weight_decay": decay},
-        {"params": [p for p in trained if id(p) in own], "peak": protocol.backbone_lr, "weight_decay": decay},
-        {"params": [p for p in trained if p.ndim < 2], "peak": new, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": protocol.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=protocol.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)

@@ -1,14 +1,22 @@
-"""Full fine-tuning: every parameter of the backbone is trained together with the head."""
+"""Full fine-tuning: every parameter of the backbone is trained together with the head.
+
+It takes a smaller learning rate than methods that train few or new parameters: `lr_factor` times the protocol's.
+"""
 
 from dataclasses import dataclass
 
 from bench.anatomy import Anatomy
-from bench.method import Method
+from bench.method import Method, Phase
 
 
 @dataclass(frozen=True)
 class Full(Method):
+    lr_factor: float = 0.2
+
     family = "baseline"
 
     def attach(self, net: Anatomy) -> None:
         net.unfreeze(lambda name: True)
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        return (Phase(epochs, lr_factor=self.lr_factor),)

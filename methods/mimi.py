@@ -32,7 +32,7 @@ class MiMi(Method):
     sigma: float = 8.0  # M / N at the start
     basis: Literal["dim", "mlp"] = "dim"
     rho: float = 0.5
-    cycles: int = 3  # removals; there is one more stretch of training
+    cycles: int = 2  # removals; there is one more stretch of training
 
     family = "adapters"
     paper = "Marouf et al. 2024, WACV"

@@ -133,7 +133,7 @@ def test_a_failed_run_is_told_counted_and_tried_again(
         (["run", "--method", "lora", "--suite", "pocket", "--set", "targets=q,w"], "no target is called 'w'"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rank"], "is not KEY=VALUE"),
         (["run", "--method", "lora,full", "--suite", "pocket", "--set", "rank=4"], "--set needs one method"),
-        (["run", "--method", "mimi", "--suite", "pocket", "--epochs", "2"], "2 epochs cannot be divided among 4 cycles"),
+        (["run", "--method", "mimi", "--suite", "pocket", "--epochs", "2"], "2 epochs cannot be divided among 3 cycles"),
         (["run", "--method", "lora", "--suite", "pocket", "--limit", "5"], "--limit goes with --data"),
         (["run", "--method", "lora", "--data", "/nowhere"], "/nowhere is not a folder"),
         (["run", "--method", "lora", "--suite", "pocket", "--backbone", "pocket_vitt"], "Did you mean 'pocket_vit'?"),

@@ -50,7 +50,7 @@ def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: fold
     assert (record.cost.merged == record.cost.unmerged) == (name != "mimi")
     if name == "mimi":
         assert [sum(m.sizes.values()) for m in record.milestones] == [
-            sum(record.milestones[0].sizes.values()) >> k for k in range(4)
+            sum(record.milestones[0].sizes.values()) >> k for k in range(3)
         ]
         assert record.milestones[-1].score == record.scores.test
         assert (
