@@ -7,7 +7,7 @@ OUT ?= results
 .PHONY: leaderboard test lint clean
 
 leaderboard: $(VENV)/installed
-	$(VENV)/bin/bench run --method all --suite pocket --seeds 0 --out $(OUT)
+	$(VENV)/bin/bench run --method linear_probe,lora,mimi --suite pocket --seeds 0 --out $(OUT)
 
 test: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest

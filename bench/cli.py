@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"bench: {error}. What is finished is kept.", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:

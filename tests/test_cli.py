@@ -183,6 +183,14 @@ def test_count_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(counted["storage_bytes"]) == {"with_head", "without_head"}
 
 
+def test_a_results_folder_that_cannot_be_written_is_told_in_one_line(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file where a folder should be")
+    assert run(pets, tmp_path / "out", "--method", "linear_probe") == 2
+    assert "bench: [Errno" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["methods", "suites", "datasets", "backbones", "protocols"])
 def test_lists_name_what_there_is(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0

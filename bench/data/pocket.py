@@ -25,8 +25,6 @@ SIDE, PIXEL, TURN = 32, 64, 1024
 SIZES = {"train": 800, "val": 200, "test": 1000}
 SHAPES = ("circle", "triangle", "square", "pentagon", "star", "cross", "crescent", "ring")
 WINDS = ("e", "ese", "se", "sse", "s", "ssw", "sw", "wsw", "w", "wnw", "nw", "nnw", "n", "nne", "ne", "ene")
-STEPS = tuple(half * 32 for half in (12, 19, 26, 33, 40))  # the bounds of the classes of `distance`
-MARKER = 3 * 64
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "digits": tuple("0123456789"),
@@ -36,7 +34,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "count": tuple("12345678"),
     "location": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
     "orientation": WINDS,
-    "distance": ("6_to_9.5", "9.5_to_13", "13_to_16.5", "16.5_to_20"),
+    "distance": ("nearest", "nearer", "near", "far", "farther", "farthest"),
 }
 TASKS: tuple[str, ...] = tuple(CLASSES)
 
@@ -204,15 +202,14 @@ def _orientation(dice: Dice, label: int) -> NDArray[np.uint8]:
 
 
 def _distance(dice: Dice, label: int) -> NDArray[np.uint8]:
-    radii, gap, others, relief, grain, contrast = (3 * PIXEL, 4 * PIXEL), PIXEL, 1, 10, 6, 360
-    ground = dice.grid(0, 60, 3)
+    """Like CLEVR's: what is farther looks smaller, and the label is the distance of the nearest object."""
+    radius, others, smallest, relief, grain, contrast = (10 - label) * PIXEL, 3, 2 * PIXEL, 15, 6, 300
+    ground = dice.grid(0, 90, 3)
     canvas = ground + _cloud(dice, 3, relief)
-    marker, spots = _around(dice, label, dice.between(1, others), radii, gap)
-    for spot in spots:
+    spots = [_spots(dice, (smallest, radius - 2 * PIXEL))[0] for _ in range(dice.between(1, others))]
+    for spot in [*spots, _spots(dice, (radius - PIXEL * 3 // 4, radius - PIXEL // 4))[0]]:  # the nearest hides others
         kind = SHAPES[dice.between(0, 3)]
         _stamp(canvas, kind, spot, dice.between(0, TURN - 1), _unlike(dice, ground, contrast))
-    _stamp(canvas, "circle", marker, 0, np.zeros(3, np.int32))
-    _stamp(canvas, "cross", marker, 0, np.full(3, 255, np.int32))
     return _developed(dice, canvas, grain)
 
 
@@ -250,21 +247,6 @@ def _apart(dice: Dice, number: int, radii: tuple[int, int], gap: int) -> list[In
             free = free[_squared(free, free[0]) >= (free[:, 2] + free[0, 2] + gap) ** 2]
         if len(chosen) == number:
             return chosen
-
-
-def _around(dice: Dice, label: int, others: int, radii: tuple[int, int], gap: int) -> tuple[Ints, list[Ints]]:
-    """A marker and spots apart: the first as far from the marker as the class says, the others farther."""
-    low, high = STEPS[label] + PIXEL // 4, STEPS[label + 1] - PIXEL // 4
-    while True:
-        marker, free = _spots(dice, (MARKER, MARKER))[0], _spots(dice, radii, 150)
-        reach = _squared(free, marker)
-        near = free[(reach >= low**2) & (reach < high**2)]
-        free, chosen = free[reach >= (high + PIXEL) ** 2], list(near[:1])
-        while chosen and len(free) and len(chosen) <= others:
-            free = free[_squared(free, chosen[-1]) >= (free[:, 2] + chosen[-1][2] + gap) ** 2]
-            chosen += list(free[:1])
-        if len(chosen) == 1 + others:
-            return marker, chosen
 
 
 def _in_cell(dice: Dice, label: int, radii: tuple[int, int]) -> Ints:
