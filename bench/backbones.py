@@ -119,12 +119,12 @@ def input_size(model: nn.Module) -> int:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of the backbone's tensors, head left out; 16 hex digits."""
+    """sha256 over names, shapes and bytes of the backbone's own tensors, head and method left out; 16 hex digits."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
-        if not key.startswith("head."):
+        if not key.startswith(("head.", "pet.")):
             digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -130,7 +130,7 @@ def source_digest(cls: type[Method]) -> str:
     """sha256 over a method's file and the shared layers (files of its folder that begin with "_") that it imports."""
     path = Path(sys.modules[cls.__module__].__file__ or "")
     text = path.read_bytes()
-    for helper in sorted(path.parent.glob("_*.py")):
-        if helper.stem in path.read_text():
+    for helper in sorted(path.parent.glob("_[!_]*.py")):
+        if f"{path.parent.name}.{helper.stem} import" in path.read_text():
             text += helper.read_bytes()
     return hashlib.sha256(text).hexdigest()[:16]

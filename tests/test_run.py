@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,3 +129,20 @@ def test_a_test_split_opened_during_training_fails_the_run(
     record = run.execute(job(source), watch=peek)
     assert record.status == "failed"
     assert "before training had ended" in str(record.reason)
+
+
+def test_the_weights_digest_is_the_backbones_whatever_the_method(source: folder.ImageFolder) -> None:
+    digests = {
+        run.backbones.weights_digest(run.prepare_model(job(source, name)).model)
+        for name in ("linear_probe", "lora", "mimi")
+    }
+    assert len(digests) == 1
+
+
+def test_the_source_digest_of_a_method_covers_the_layers_it_imports() -> None:
+    own, shared = run.registry.source_digest(load("lora")), run.registry.source_digest(load("adapters"))
+    text = Path(run.registry.entries()["lora"].path).read_bytes()
+    assert own == hashlib.sha256(text).hexdigest()[:16]
+    adapters = Path(run.registry.entries()["adapters"].path)
+    both = adapters.read_bytes() + (adapters.parent / "_bottleneck.py").read_bytes()
+    assert shared == hashlib.sha256(both).hexdigest()[:16]
