@@ -33,20 +33,22 @@ class Hook:
     def __init__(self, key: str, module: nn.Module, columns: slice) -> None:
         self.key, self.module, self.columns = key, module, columns
 
+    def on_columns(self, change: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+        """y with the slot's columns changed: all of them, or one third of a fused qkv."""
+        start, stop = self.columns.start, self.columns.stop
+        if stop - start == y.shape[-1]:
+            return change(y)
+        return torch.cat((y[..., :start], change(y[..., start:stop]), y[..., stop:]), dim=-1)
+
 
 class Add(Hook):
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        delta = self.module(args[0])
-        start, stop = self.columns.start, self.columns.stop
-        if stop - start == y.shape[-1]:
-            return y + delta
-        return torch.cat((y[..., :start], y[..., start:stop] + delta, y[..., stop:]), dim=-1)
+        return self.on_columns(lambda part: part + self.module(args[0]), y)
 
 
 class Then(Hook):
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        out: Tensor = self.module(y)
-        return out
+        return self.on_columns(self.module, y)
 
 
 class Before(Hook):
@@ -136,6 +138,8 @@ class Anatomy:
         weight = next(self.model.parameters())
         self.pet[name] = m.to(weight.device, weight.dtype)
         if verb == "before":
+            if isinstance(slot.module, nn.Linear) and slot.d_out != slot.module.out_features:
+                raise Incompatible(f"{slot.label} has no input of its own: q, k and v share it. Use 'qkv'.")
             slot.module.register_forward_pre_hook(Before(name, m, slot.columns))
         elif verb == "add":
             slot.module.register_forward_hook(Add(name, m, slot.columns))
@@ -216,7 +220,10 @@ def _block(net: Anatomy, path: str, index: int) -> Block:
     get = net.model.get_submodule
 
     def linear(name: str, label: str = "", third: int | None = None) -> Slot:
-        module = get(f"{path}.{name}")
+        try:
+            module = get(f"{path}.{name}")
+        except AttributeError as error:
+            raise UnsupportedBackbone(f"{path} has no {name}, which a plain block has.") from error
         if not isinstance(module, nn.Linear):
             raise UnsupportedBackbone(f"{path}.{name} is a {type(module).__name__}, not a Linear.")
         size = module.out_features // (1 if third is None else 3)

@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.layers.config import set_fused_attn
 from timm.models.swin_transformer import SwinTransformer
@@ -87,17 +87,23 @@ def _timm_model(name: str, classes: int, *, pretrained: bool) -> nn.Module:
     except Exception as error:
         if not pretrained:
             raise UsageError(f"timm cannot build {name!r}: {error}") from error
+        told = str(error).strip().partition("\n")[0][:160]
         raise UsageError(
             f"The weights of {name!r} could not be loaded from the hub ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160]}). Give a file with --weights FILE, or use --weights random."
+            f"{told}). Give a file with --weights FILE, or use --weights random."
         ) from error
 
 
 def _load(model: nn.Module, path: Path, name: str) -> None:
     """Loads every tensor but the head, which belongs to another task."""
     if not path.is_file():
-        raise UsageError(f"No weights of {name!r} at {path}. Make them with 'bench pretrain {name} --data DIR'.")
-    tensors = {key: value for key, value in load_file(path).items() if not key.startswith("head.")}
+        raise UsageError(
+            f"No weights of {name!r} at {path}. Make them with 'bench pretrain {name} --data DIR --out {path.parent}'."
+        )
+    try:
+        tensors = {key: value for key, value in load_file(path).items() if not key.startswith("head.")}
+    except SafetensorError as error:
+        raise UsageError(f"{path} is not a safetensors file ({error}).") from error
     own = {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
     wrong = sorted(set(tensors) ^ set(own) or {key for key, value in own.items() if value.shape != tensors[key].shape})
     if wrong:
@@ -119,7 +125,7 @@ def input_size(model: nn.Module) -> int:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of the backbone's own tensors, head and method left out; 16 hex digits."""
+    """sha256 over names, shapes and bytes of the backbone's own tensors, 16 hex digits; head and method left out."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         if not key.startswith(("head.", "pet.")):

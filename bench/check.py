@@ -66,6 +66,7 @@ def steps(net: Anatomy, images: Tensor) -> None:
     """A few optimiser steps, large enough to see."""
     optimizer = torch.optim.AdamW(net.trained().values(), lr=1e-2, weight_decay=0.0)
     labels = torch.arange(len(images)) % CLASSES
+    net.pet.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
         F.cross_entropy(net.model(images), labels).backward()
@@ -74,7 +75,7 @@ def steps(net: Anatomy, images: Tensor) -> None:
 
 @torch.no_grad()
 def logits(net: Anatomy, images: Tensor) -> Tensor:
-    out: Tensor = net.model(images)
+    out: Tensor = net.model.eval()(images)
     return out
 
 
@@ -199,9 +200,14 @@ def run(method: Method, backbone: str) -> Iterator[tuple[str, str | None]]:
     except Incompatible as refusal:
         yield "refuses", str(refusal)
         return
+    except Exception as error:
+        yield "attaches", f"{type(error).__name__}: {error}"
+        return
     for check in CHECKS:
         try:
             check(case)
             yield check.__name__, None
         except Fault as fault:
             yield check.__name__, str(fault)
+        except Exception as error:  # a broken method is what this command is for
+            yield check.__name__, f"{type(error).__name__}: {error}"

@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
-        return 0
+        return 1
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"bench: {error}. What is finished is kept.", file=sys.stderr)
+        print(f"bench: {error}.", file=sys.stderr)
         return 2
 
 
@@ -163,6 +163,7 @@ def run_command(args: argparse.Namespace) -> int:
     store = Store(args.out)
     jobs = plan(args)
     pending = [job for job in jobs if not _finished(store, job)]
+    _warn_of_changed_methods(store, jobs)
     if args.dry_run:
         return _say_plan(jobs, pending, args.json)
     if not args.json:
@@ -201,13 +202,14 @@ def plan(args: argparse.Namespace) -> list[Job]:
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
         for tag in backbones:
             run.check_fit(method, tag)
-    return [
+    jobs = [
         run.make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=device)
         for seed in args.seeds or protocol.seeds
         for tag in backbones
         for card, source in cards
         for name, method in methods.items()
     ]
+    return list({job.spec.digest: job for job in jobs}.values())
 
 
 def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder | None]], Protocol, str]:
@@ -221,7 +223,8 @@ def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder 
 
         source = folder.divide(args.data, limit=args.limit)
         found = [(folder.card(source, args.limit), source)]
-        folder.write_lists(source, args.out / "data" / f"{found[0][0].name.replace('/', '-')}.json")
+        if not args.dry_run:
+            folder.write_lists(source, args.out / "data" / f"{found[0][0].name.replace('/', '-')}.json")
     elif args.limit is not None:
         raise UsageError("--limit goes with --data; the datasets of a suite have fixed splits.")
     elif args.dataset is not None:
@@ -235,8 +238,25 @@ def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder 
 
 
 def _finished(store: Any, job: Job) -> bool:
+    """Whether a result is there; what failed or did not fit is tried again."""
     record = store.find(job.spec)
-    return record is not None and record.status != "failed"
+    return record is not None and record.status == "done"
+
+
+def _warn_of_changed_methods(store: Any, jobs: Sequence[Job]) -> None:
+    """Says so where finished runs were made by another state of a method's file than the present one."""
+    from bench import registry
+
+    changed: Counter[str] = Counter()
+    for job in jobs:
+        record = store.find(job.spec)
+        if record is not None and record.provenance.method_sha256 != registry.source_digest(type(job.method)):
+            changed[job.spec.method] += record.status == "done"
+    for name, number in changed.items():
+        remedy = "Raise its `version` to run them again if its numbers change"
+        print(
+            f"bench: {number} finished runs of {name} were made before its file was changed. {remedy}.", file=sys.stderr
+        )
 
 
 def _say_plan(jobs: Sequence[Job], pending: Sequence[Job], as_json: bool) -> int:
@@ -311,7 +331,11 @@ def _report(out: Path) -> list[Path]:
     from bench import report
     from bench.store import Store
 
-    return report.write_all(out, list(Store(out).records()))
+    return report.write_all(out, list(Store(out).records(_warn)), _warn)
+
+
+def _warn(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr)
 
 
 def _print_tables(records: Sequence[Any]) -> None:
@@ -325,7 +349,7 @@ def table_command(args: argparse.Namespace) -> int:
     from bench import report
 
     records = _records(args.out)
-    paths = report.write_tables(args.out, records)
+    paths = report.write_tables(args.out, records, _warn)
     _print_tables(records)
     print("\n".join(["Files:", *(f"  {path}" for path in paths)]))
     return 0
@@ -341,7 +365,7 @@ def plot_command(args: argparse.Namespace) -> int:
 def _records(out: Path) -> list[Any]:
     from bench.store import Store
 
-    records = list(Store(out).records())
+    records = list(Store(out).records(_warn))
     if not records:
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."

@@ -61,7 +61,9 @@ def _weights() -> list[Finding]:
                 )
             )
         else:
-            findings.append(Finding("problem", name, f"no weights at {path}. bench pretrain {name} --data DIR"))
+            findings.append(
+                Finding("problem", name, f"no weights at {path}. bench pretrain {name} --data DIR --out {path.parent}")
+            )
     return findings
 
 

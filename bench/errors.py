@@ -6,7 +6,8 @@ BenchError                 every exception raised on purpose
 |- UnsupportedBackbone     a backbone whose blocks are not understood
 |- SealedTest              the test split was asked for before training had ended
 |- Conflict                a finished record would be overwritten
-`- CorruptRecord           a file that should be a record is not one
+|- CorruptRecord           a file that should be a record is not one
+`- ForeignRecord           a record that another version of bench wrote
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ class CorruptRecord(BenchError):
     pass
 
 
+class ForeignRecord(BenchError):
+    pass
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """`No method is called 'lroa'. Did you mean 'lora'?`"""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
+    few = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {few or 'none'}."
     return UsageError(f"No {kind} is called {name!r}. {hint}")

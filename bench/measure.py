@@ -34,6 +34,7 @@ def total_params(net: Anatomy) -> int:
 @torch.no_grad()
 def compute(net: Anatomy, size: int) -> Compute:
     """Of one image's forward pass. Attention is computed unfused while counting, so that its products are seen."""
+    net.model.eval()
     fused = [m for m in net.model.modules() if getattr(m, "fused_attn", False)]
     for module in fused:
         module.fused_attn = False  # type: ignore[assignment]

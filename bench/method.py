@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.anatomy import Anatomy
 from bench.errors import Incompatible, UsageError
-from bench.parse import parse
+from bench.parse import parse, plain
 from bench.spec import Value, identity
 
 
@@ -76,8 +76,10 @@ def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:
             close = difflib.get_close_matches(key, fields, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}."
             raise UsageError(f"{name} has no hyper-parameter {key!r}. {hint}")
-    values = {key: _read(value, hints[key]) if isinstance(value, str) else value for key, value in settings.items()}
-    return parse(cls, values, name)
+    values = {f.name: plain(f.default) for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    for key, value in settings.items():
+        values[key] = _read(value, hints[key]) if isinstance(value, str) else value
+    return parse(cls, values, name)  # defaults too, so that 8 and 8.0 are one question
 
 
 def _read(text: str, kind: Any) -> Any:

@@ -104,7 +104,7 @@ def _read_dataclass(cls: type, data: Any, path: str, faults: list[str]) -> Any:
         return data
     try:
         return cls(**values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         faults.append(f"{dot or 'the file '}{error}")
         return data
 

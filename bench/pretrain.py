@@ -46,8 +46,11 @@ def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say:
     """Trains pocket backbone `name` on DATA/train, reports accuracy on DATA/test, writes OUT/<name>.safetensors."""
     if name not in backbones.POCKET:
         raise unknown("pocket backbone", name, backbones.POCKET)
-    train, test = _read(data / "train"), _read(data / "test")
+    train = _read(data / "train", data / "train")
+    test = _read(data / "test", data / "train")
     classes = len(folder.classes_of(data / "train"))
+    if len(train[1]) < recipe.batch:
+        raise UsageError(f"{data / 'train'} holds {len(train[1])} images; one batch takes {recipe.batch}.")
     torch.manual_seed(recipe.seed)
     model = backbones.create(name, classes=classes, weights="random", device=device).train()
     optimizer = _optimizer(model, recipe)
@@ -82,13 +85,13 @@ def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say:
     return final
 
 
-def _read(part: Path) -> tuple[Tensor, Tensor]:
-    """Images as uint8 (N, 3, 32, 32) and their labels."""
+def _read(part: Path, classes_from: Path) -> tuple[Tensor, Tensor]:
+    """Images as uint8 (N, 3, 32, 32) and their labels, numbered by the classes of another folder."""
     if not part.is_dir():
         raise UsageError(
             f"{part} is not a folder. --data takes a folder with train/<class>/*.jpg and test/<class>/*.jpg."
         )
-    items = folder.list_images(part, folder.classes_of(part))
+    items = folder.list_images(part, folder.classes_of(classes_from))
     images = torch.from_numpy(folder.decode_all([path for path, _ in items], size=32))
     return images.permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in items])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.errors import CorruptRecord, UsageError
+from bench.errors import CorruptRecord, ForeignRecord, UsageError
 from bench.parse import parse, plain
 from bench.spec import RunSpec
 
@@ -130,14 +130,17 @@ class Record:
 
 
 def from_json(text: str, where: str) -> Record:
-    """Raises CorruptRecord, naming the file, where the text is no whole record of this schema with its own digest."""
+    """Raises CorruptRecord, naming the file, where the text is no whole record with its own digest.
+
+    Raises ForeignRecord where it has another schema than this version reads.
+    """
     try:
         data: dict[str, Any] = json.loads(text)
         digest, schema = data.pop("digest"), data["schema"]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CorruptRecord(f"{where} is not a record: {type(error).__name__}: {error}.") from error
     if schema != SCHEMA:
-        raise CorruptRecord(f"{where} has record schema {schema}; this version reads {SCHEMA}.")
+        raise ForeignRecord(f"{where} has record schema {schema}; this version reads {SCHEMA}.")
     try:
         record = parse(Record, data, where)
     except UsageError as error:

@@ -61,9 +61,14 @@ def make_job(
         file = Path(weights)
         if not file.is_file():
             raise UsageError(f"--weights {weights} is neither 'pretrained' nor 'random' nor a file.")
-        weights = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+        weights = f"sha256:{_file_digest(file)}"
     spec = RunSpec(name, method.version, params(method), backbone, weights, card.name, card.fingerprint, protocol, seed)
     return Job(spec, method, card, source, file, device)
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progress], None] = lambda _: None) -> Record:
@@ -72,7 +77,10 @@ def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progres
     What goes wrong becomes a failed record, what does not fit a skipped one. UsageError alone is raised: it is the
     question that is wrong.
     """
+    if store and (existing := store.find(job.spec)) is not None and existing.status == "done":
+        return existing  # made by another process meanwhile
     started, clock = datetime.now(UTC), time.perf_counter()
+    code_version()  # before a commit made meanwhile could blur it
     notes: dict[str, str] = {}
     files: dict[str, np.ndarray] = {}
 
@@ -120,7 +128,6 @@ def _run(
     splits = prepare.load(job.card, size, job.source)
     held_out = protocol.train_on == "train"
     data = splits.train if held_out else splits.train + splits.val
-    started_with = measure.method_params(net)
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trained = train.fit(
@@ -134,11 +141,12 @@ def _run(
     inference = len(test) / (time.perf_counter() - begin)
     files.update(labels=_small(test.labels), predictions=_small(predictions))
     score = float((predictions == test.labels).mean())
+    most = trained.most - measure.head_params(net)
     merged = measure.merged(job.method, trained.reported)
     return {
         "scores": Scores(job.card.metric, protocol.choose, score, len(test), trained.val),
         "cost": Cost(
-            params=_params(trained.reported, started_with, trained.with_gradient),
+            params=_params(trained.reported, most, trained.with_gradient),
             storage_bytes=measure.storage(trained.reported),
             unmerged=measure.compute(trained.reported, size),
             merged=measure.compute(merged, size) if merged else None,
@@ -153,7 +161,7 @@ def _run(
                 name=snapshot.name,
                 epoch=snapshot.epoch,
                 score=score if snapshot.net is trained.reported else train.accuracy(snapshot.net, test),
-                params=_params(snapshot.net, started_with, trained.with_gradient),
+                params=_params(snapshot.net, most, trained.with_gradient),
                 storage_bytes=measure.storage(snapshot.net),
                 unmerged=measure.compute(snapshot.net, size),
                 sizes=job.method.sizes(snapshot.net),
@@ -188,7 +196,7 @@ def draw_head(net: Anatomy, seed: int) -> None:
 
 def _params(net: Anatomy, largest: int, with_gradient: int) -> Params:
     deployed = measure.method_params(net)
-    return Params(max(largest, deployed), deployed, measure.head_params(net), measure.total_params(net), with_gradient)
+    return Params(largest, deployed, measure.head_params(net), measure.total_params(net), with_gradient)
 
 
 def _small(values: np.ndarray) -> np.ndarray:
@@ -297,8 +305,10 @@ def check_fit(method: Method, backbone: str) -> None:
     """Raises UsageError where the method's hyper-parameters make no sense on this backbone; no weights are made."""
     try:
         _bare(method, backbone, 2, "meta")
-    except (Incompatible, UnsupportedBackbone):
-        return  # every run of it becomes a skipped record that gives the reason
+    except UsageError:
+        raise
+    except Exception:
+        return  # what does not fit or does not work becomes a record of every run, with its reason
 
 
 def _bare(method: Method, backbone: str, classes: int, device: str) -> Anatomy:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import Conflict, CorruptRecord
+from bench.errors import Conflict, CorruptRecord, ForeignRecord
 from bench.record import Record, from_json
 from bench.spec import RunSpec
 
@@ -27,7 +27,7 @@ class Store:
         return folder / f"seed{spec.seed}-{spec.digest}.json"
 
     def find(self, spec: RunSpec) -> Record | None:
-        """The record of this very spec, or None. A file there that is no whole record is set aside by name."""
+        """The record of this very spec, or None. A torn file is set aside by name; one of another schema raises."""
         path = self.path(spec)
         if not path.is_file():
             return None
@@ -46,10 +46,15 @@ class Store:
         write_atomically(path, lambda file: file.write_text(record.to_json()))
         return path
 
-    def records(self) -> Iterator[Record]:
-        """Every readable record; raises CorruptRecord, naming the file, at the first that is not."""
+    def records(self, warn: Callable[[str], object] | None = None) -> Iterator[Record]:
+        """Every record. One that cannot be read is named to `warn`, or raises where there is none to warn."""
         for path in sorted((self.root / "runs").rglob("*.json")):
-            yield from_json(path.read_text(), str(path))
+            try:
+                yield from_json(path.read_text(), str(path))
+            except (CorruptRecord, ForeignRecord) as error:
+                if warn is None:
+                    raise
+                warn(str(error))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

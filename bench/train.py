@@ -51,7 +51,8 @@ class Trained(Ended):
     reported: Anatomy  # the final model, or the one with the best validation score, as the protocol says
     val: float | None  # score of the reported model on the validation split, where that was not trained on
     epochs: tuple[Epoch, ...]
-    with_gradient: int
+    with_gradient: int  # parameters that received a non-zero gradient, head included
+    most: int  # trained parameters at their most, head included
     seconds: float
     images: int  # seen in training
 
@@ -72,24 +73,28 @@ def fit(
 ) -> Trained:
     """Trains what is trainable in `net`; `seed` orders the data. Raises Diverged where the loss is no longer finite.
 
-    The backbone stays in eval mode throughout: no dropout, no drop-path. Where nothing but the head trains, the
+    The backbone stays in eval mode throughout: no dropout, no drop-path; what a method adds is in training mode while
+    it trains. Where nothing but the head trains, the
     features of the frozen backbone are computed once.
     """
     start = time.perf_counter()
     device = net.head.weight.device
-    feed = Feed(net, train)
     chance = torch.Generator().manual_seed(seed)
-    touched: set[str] = set()
+    touched: dict[str, int] = {}  # parameters that have received a gradient, by name, with their number
+    most = 0
     epochs: list[Epoch] = []
     snapshots: list[Snapshot] = []
     best: tuple[float, Anatomy] | None = None
     total = sum(phase.epochs for phase in phases)
     for number, phase in enumerate(phases):
-        optimizer = make_optimizer(net, protocol)
+        best = None  # an earlier phase's model is another model
+        feed, optimizer = Feed(net, train), make_optimizer(net, protocol)
+        most = max(most, sum(p.numel() for p in net.trained().values()))
         steps = phase.epochs * math.ceil(len(train) / protocol.batch_size)
         step = 0
         for _ in range(phase.epochs):
             began, loss_sum, lr = time.perf_counter(), torch.zeros((), device=device), 0.0
+            net.pet.train()
             for index in torch.randperm(len(train), generator=chance).split(protocol.batch_size):
                 lr = protocol.lr * phase.lr_factor * schedule(step, steps, protocol.warmup)
                 for group in optimizer.param_groups:
@@ -98,7 +103,9 @@ def fit(
                 loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
                 loss.backward()
                 if step < 3:
-                    touched |= {name for name, p in net.trained().items() if p.grad is not None and bool(p.grad.any())}
+                    for name, p in net.trained().items():
+                        if name not in touched and p.grad is not None and bool(p.grad.any()):
+                            touched[name] = p.numel()
                 if protocol.clip_norm is not None:
                     nn.utils.clip_grad_norm_(net.trained().values(), protocol.clip_norm)
                 optimizer.step()
@@ -115,14 +122,16 @@ def fit(
                 best = (score, net.snapshot())
             watch(Progress(phase.name, len(epochs), total, mean_loss, len(train) / seconds))
         last = number == len(phases) - 1
-        if number == 0:
-            with_gradient = sum(p.numel() for name, p in net.trained().items() if name in touched)
         snapshots.append(Snapshot(phase.name, len(epochs), net if last else net.snapshot()))
         if phase.then is not None:
             phase.then(net)
+    net.pet.eval()
+    if not all(bool(p.isfinite().all()) for p in net.trained().values()):
+        raise Diverged("A trained weight is not finite at the end: training has diverged.")
     seconds = time.perf_counter() - start
     reported, val_score = (best[1], best[0]) if best else (net, epochs[-1].val)
-    return Trained(tuple(snapshots), reported, val_score, tuple(epochs), with_gradient, seconds, total * len(train))
+    images = total * len(train)
+    return Trained(tuple(snapshots), reported, val_score, tuple(epochs), sum(touched.values()), most, seconds, images)
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -173,7 +182,7 @@ def normalise(net: Anatomy, images: np.ndarray) -> Tensor:
 @torch.no_grad()
 def features(net: Anatomy, data: Arrays) -> Tensor:
     """What the head sees of every image: (N, D)."""
-    model = net.model
+    model = net.model.eval()
     parts = []
     for start in range(0, len(data), EVAL_BATCH):
         x = normalise(net, data.images[start : start + EVAL_BATCH])
@@ -184,6 +193,7 @@ def features(net: Anatomy, data: Arrays) -> Tensor:
 @torch.no_grad()
 def predict(net: Anatomy, data: Arrays) -> np.ndarray:
     """The most likely class of every image, int64 (N,), in float32."""
+    net.model.eval()
     parts = [
         net.model(normalise(net, data.images[start : start + EVAL_BATCH])).argmax(1).cpu().numpy()
         for start in range(0, len(data), EVAL_BATCH)

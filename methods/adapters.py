@@ -29,6 +29,10 @@ class Adapters(Method):
     paper = "Houlsby et al. 2019, arXiv 1902.00751"
     identity_at_start = False
 
+    def __post_init__(self) -> None:
+        if self.sigma <= 0 or (self.hidden is not None and self.hidden < 1):
+            raise ValueError(f"sigma = {self.sigma} must be positive, and hidden = {self.hidden} at least 1")
+
     def attach(self, net: Anatomy) -> None:
         for block in net.blocks:
             size = self.hidden or hidden_size(block.dim, self.sigma, self.basis, block.linear["fc1"].d_out / block.dim)

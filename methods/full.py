@@ -15,6 +15,10 @@ class Full(Method):
 
     family = "baseline"
 
+    def __post_init__(self) -> None:
+        if self.lr_factor <= 0:
+            raise ValueError(f"lr_factor = {self.lr_factor} must be positive")
+
     def attach(self, net: Anatomy) -> None:
         net.unfreeze(lambda name: True)
 

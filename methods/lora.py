@@ -45,6 +45,10 @@ class LoRA(Method):
     family = "low-rank"
     paper = "Hu et al. 2022, arXiv 2106.09685"
 
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"rank = {self.rank} must be at least 1, and targets = {self.targets} name each once")
+
     def attach(self, net: Anatomy) -> None:
         for block in net.blocks:
             for target in self.targets:

@@ -39,8 +39,9 @@ class MiMi(Method):
     identity_at_start = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.rho < 1 or self.cycles < 0:
-            raise ValueError(f"rho = {self.rho} must lie between 0 and 1, and cycles = {self.cycles} not be negative")
+        if not 0 < self.rho < 1 or self.cycles < 0 or self.sigma <= 0:
+            asked = f"rho = {self.rho}, cycles = {self.cycles}, sigma = {self.sigma}"
+            raise ValueError(f"{asked}: rho must lie between 0 and 1, cycles not be negative, sigma be positive")
 
     def attach(self, net: Anatomy) -> None:
         for block in net.blocks:

@@ -55,6 +55,22 @@ def test_each_third_of_qkv_is_changed_by_its_own_slot_alone(letter: str, backbon
         torch.testing.assert_close(after[..., part], expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("letter", ["q", "k", "v"])
+def test_then_changes_one_third_alone_and_before_refuses_one(letter: str, backbone: str) -> None:
+    net = random_net(backbone)
+    slot = net.blocks[0].linear[letter]
+    plain = watch(slot.module)
+    m = Affine(slot.d_out, slot.d_out)
+    slot.then(m)
+    changed = watch(slot.module)
+    net.model(IMAGES)
+    expected = plain[0][1].clone()
+    expected[..., slot.columns] = m(expected[..., slot.columns]).detach()
+    torch.testing.assert_close(changed[0][1], expected, rtol=0, atol=1e-12)
+    with pytest.raises(Incompatible, match="no input of its own"):
+        slot.before(Affine(slot.d_in, slot.d_in))
+
+
 def test_q_k_v_slots_are_what_attention_uses_as_q_k_and_v() -> None:
     """A key that is the same for every token makes attention uniform; a constant value makes its output constant."""
     for letter in ("k", "v"):
@@ -169,10 +185,17 @@ def test_timm_models_of_both_families_dissect(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["convnext_atto", "beit_base_patch16_224", "swinv2_tiny_window8_256", "vit_base_patch16_rpn_224", "resnet18"],
+    [
+        "convnext_atto",
+        "beit_base_patch16_224",
+        "swinv2_tiny_window8_256",
+        "vit_base_patch16_rpn_224",
+        "resnet18",
+        "aimv2_large_patch14_224",
+    ],
 )
 def test_a_backbone_that_is_not_understood_is_refused_by_name(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=3)
-    with pytest.raises(UnsupportedBackbone, match=r"not understood|only .* is understood"):
+    with pytest.raises(UnsupportedBackbone, match=r"not understood|only .* is understood|which a plain block has"):
         dissect(model)

@@ -52,6 +52,27 @@ class Thief(Scale):
         return self.s * x
 
 
+class Forgetful(Scale):
+    """Half of what it does stands in a plain attribute that no checkpoint stores."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.hidden = 1 + torch.rand(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.s * self.hidden.to(x.dtype) * x
+
+
+class Fickle(Scale):
+    """Another function at every call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.s * x + 1e-3 * torch.rand(1, generator=DICE).to(x.dtype)
+
+
+DICE = torch.Generator().manual_seed(0)
+
+
 class WrongDelta(nn.Module):
     """Claims a fold that is off by a thousandth."""
 
@@ -72,7 +93,7 @@ class Planted(Method):
 
     def attach(self, net: Anatomy) -> None:
         slot = net.blocks[0].linear["proj"]
-        layers = {"dead": Dead, "leaky": Leaky}
+        layers = {"dead": Dead, "leaky": Leaky, "forgetful": Forgetful, "fickle": Fickle}
         if self.fault == "thief":
             slot.then(Thief(slot))
         elif self.fault == "delta":
@@ -108,6 +129,8 @@ FAULTS = {
     "closure": "copies_are_independent",
     "count": "count_is_declared",
     "chance": "starts_as_declared",
+    "forgetful": "delta_restores",
+    "fickle": "seed_decides",
 }
 
 

@@ -108,6 +108,44 @@ def test_a_dry_run_runs_nothing(pets: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out" / "runs").exists()
 
 
+def test_a_method_that_breaks_when_attached_fails_alone(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "crashy.py"
+    plugin.write_text(PLUGIN.replace("for block in net.blocks:", "for block in nte.blocks:"))
+    assert run(pets, tmp_path / "out", "--method", "crashy,linear_probe", "--plugin", str(plugin)) == 1
+    text = capsys.readouterr().out
+    assert "failed: NameError" in text
+    assert sorted(record.status for record in Store(tmp_path / "out").records()) == ["done", "failed"]
+    assert main(["check", "crashy", "--plugin", str(plugin), "--backbone", "pocket_swin"]) == 1
+    assert "FAIL attaches NameError" in capsys.readouterr().out
+
+
+def test_new_images_in_a_folder_make_a_new_leaderboard(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(pets, out, "--method", "linear_probe,bitfit") == 0
+    (pets / "cat" / "000.png").write_bytes((pets / "cat" / "001.png").read_bytes())
+    assert run(pets, out, "--method", "linear_probe") == 0
+    rows = list(csv.DictReader((out / "leaderboards" / "folder-pets.csv").read_text().splitlines()))
+    assert [row["method"] for row in rows] == ["linear_probe"]
+    assert len(list((out / "runs").rglob("*.json"))) == 3
+
+
+def test_a_finished_run_of_a_changed_method_is_told(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "scaled_residual.py"
+    plugin.write_text(PLUGIN)
+    args = ("--method", "scaled_residual", "--plugin", str(plugin))
+    assert run(pets, tmp_path / "out", *args) == 0
+    assert "before its file was changed" not in capsys.readouterr().err
+    plugin.write_text(PLUGIN + "# changed\n")
+    assert run(pets, tmp_path / "out", *args) == 0
+    assert "1 finished runs of scaled_residual were made before its file was changed" in capsys.readouterr().err
+
+
 def test_a_failed_run_is_told_counted_and_tried_again(
     pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +167,8 @@ def test_a_failed_run_is_told_counted_and_tried_again(
         (["run", "--method", "lora", "--suite", "poket"], "No suite is called 'poket'. Did you mean 'pocket'?"),
         (["run", "--method", "lora", "--dataset", "pocket/digit"], "Did you mean 'pocket/digits'?"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rnk=4"], "lora has no hyper-parameter 'rnk'. Did you mean 'rank'?"),
+        (["run", "--method", "lora", "--suite", "pocket", "--set", "rank=0"], "rank = 0 must be at least 1"),
+        (["run", "--method", "adapters", "--suite", "pocket", "--set", "sigma=0"], "sigma = 0.0 must be positive"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rank=four"], "rank = 'four' is not a whole number"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "targets=q,w"], "no target is called 'w'"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rank"], "is not KEY=VALUE"),

@@ -54,6 +54,9 @@ def test_a_limit_bounds_training_images_evenly_over_classes(tmp_path: Path) -> N
     assert len(source.parts["train"]) + len(source.parts["val"]) == 30
     assert {sum(label == c for _, label in source.parts["train"]) for c in range(3)} == {8}
     assert len(source.parts["test"]) == 20
+    assert sum(len(folder.divide(root, limit=7).parts[part]) for part in ("train", "val")) == 7
+    with pytest.raises(UsageError, match="--limit 5 is too small for 3 classes"):
+        folder.divide(root, limit=5)
     assert folder.card(source, 30).name == "folder/pets@30"
 
 
@@ -97,6 +100,7 @@ def test_the_division_is_put_down(tmp_path: Path) -> None:
         ({"cat": 5}, "holds 1 class folders; at least two"),
         ({"cat": 5, "dog": 0}, "no readable image for class dog"),
         ({"train/cat": 5, "train/dog": 5}, "has train/ but no test/"),
+        ({"val/cat": 5, "test/cat": 5}, "has val/ but no train/"),
         ({"train/cat": 5, "train/dog": 5, "test/cat": 5, "test/cow": 5}, "classes cow, dog are not in both"),
     ],
 )

@@ -99,6 +99,14 @@ def test_a_failure_is_a_record_with_its_traceback(source: folder.ImageFolder, tm
     assert "in attach" in log.read_text()
 
 
+def test_a_finished_run_is_returned_as_it_stands(source: folder.ImageFolder, tmp_path: Path) -> None:
+    store, asked = Store(tmp_path / "out"), job(source, "linear_probe")
+    first = run.execute(asked, store)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    assert run.execute(asked, store) == first
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+
+
 def test_a_refusal_is_a_skipped_record_and_a_wrong_question_is_raised(
     source: folder.ImageFolder, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_spec import SPEC
 
-from bench.errors import Conflict, CorruptRecord
+from bench.errors import Conflict, CorruptRecord, ForeignRecord
 from bench.record import Compute, Cost, Params, Provenance, Record, Scores, Storage, from_json
 from bench.store import Store
 
@@ -64,8 +64,20 @@ def test_a_record_whose_spec_was_edited_is_refused() -> None:
 
 
 def test_a_newer_schema_is_named() -> None:
-    with pytest.raises(CorruptRecord, match="schema 99"):
+    with pytest.raises(ForeignRecord, match="schema 99"):
         from_json(DONE.to_json().replace('"schema": 1', '"schema": 99'), "file")
+
+
+def test_a_record_of_a_newer_version_is_never_moved(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.write(DONE)
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(ForeignRecord):
+        store.find(SPEC)
+    assert path.is_file()
+    told: list[str] = []
+    assert list(store.records(told.append)) == []
+    assert "schema 99" in told[0]
 
 
 @pytest.mark.parametrize("change", [{"scores": None}, {"reason": "why"}, {"status": "failed"}])

@@ -157,6 +157,8 @@ def test_parameters_without_gradient_are_not_counted_as_trained() -> None:
 
 def test_the_test_split_opens_for_a_finished_training_only() -> None:
     sealed = Sealed(lambda: DATA)
+    with pytest.raises(TypeError, match="abstract"):
+        Ended()  # type: ignore[abstract]
     for key in (None, True, object(), Ended):
         with pytest.raises(SealedTest, match="before training had ended"):
             sealed.open(key)
@@ -172,3 +174,45 @@ def test_pixels_are_normalised_by_the_checkpoint_and_never_changed() -> None:
     assert torch.equal(x, train.normalise(net, DATA.images[:2]))
     assert np.array_equal(before, DATA.images)
     assert float(x[1, 2, 3, 4]) == pytest.approx((DATA.images[1, 3, 4, 2] / 255 - 0.4465) / 0.2616, abs=1e-5)
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.ones(128))
+        self.drop = nn.Dropout(0.5)
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return self.s * self.drop(x)
+
+
+def test_a_methods_dropout_is_on_in_training_and_off_in_scoring() -> None:
+    net = random_net("pocket_vit", torch.float32)
+    noisy = Noisy()
+    net.blocks[0].mlp.then(noisy)
+    train.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    assert set(noisy.modes) == {True}
+    noisy.modes.clear()
+    assert (train.predict(net, DATA) == train.predict(net, DATA)).all()
+    assert set(noisy.modes) == {False}
+
+
+def test_a_phase_may_unfreeze_what_the_one_before_left_frozen() -> None:
+    """Linear probing first, full fine-tuning then: features computed once must not outlive the first phase."""
+    net, _ = net_with("linear_probe")
+    before = net.model.get_parameter("blocks.0.attn.proj.weight").detach().clone()
+    phases = (Phase(1, then=lambda net: net.unfreeze(lambda name: True)), Phase(1))
+    trained = train.fit(net, phases, SHORT, DATA, None, seed=0)
+    assert not torch.equal(before, net.model.get_parameter("blocks.0.attn.proj.weight"))
+    total = sum(p.numel() for p in net.model.parameters())
+    assert trained.most == total
+    assert trained.with_gradient > 0.9 * total
+
+
+def test_weights_that_are_no_numbers_at_the_end_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _ = net_with("linear_probe")
+    monkeypatch.setattr(train, "schedule", lambda step, steps, warmup: float("nan") if step == steps - 1 else 1.0)
+    with pytest.raises(train.Diverged, match="not finite at the end"):
+        train.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)

@@ -46,7 +46,7 @@ def decode(path: Path, size: int) -> np.ndarray:
             if rgb.size != (size, size):
                 rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
             return np.asarray(rgb)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not a readable image ({error}). Remove or replace it.") from error
 
 
@@ -81,6 +81,8 @@ def divide(root: Path, *, seed: int = 0, limit: int | None = None) -> ImageFolde
         )
     present = [part for part in ("train", "val", "test") if (root / part).is_dir()]
     rng = np.random.default_rng(seed)
+    if present and "train" not in present:
+        raise UsageError(f"{root} has {present[0]}/ but no train/. Add train/<class>/*.")
     if "train" in present:
         if "test" not in present:
             raise UsageError(
@@ -102,10 +104,15 @@ def divide(root: Path, *, seed: int = 0, limit: int | None = None) -> ImageFolde
         raise UsageError(f"{root} holds {len(classes)} class folders; at least two are needed: FOLDER/<class>/*.jpg.")
     if "val" not in parts:
         parts["train"], parts["val"] = _cut(parts["train"], 0.2, rng)
-    if limit is not None:
-        share = limit / (len(parts["train"]) + len(parts["val"]))
-        for part in ("train", "val"):
-            parts[part] = _first(parts[part], round(len(parts[part]) * min(1.0, share)), rng)
+    total = len(parts["train"]) + len(parts["val"])
+    if limit is not None and limit < total:
+        if limit < 2 * len(classes):
+            raise UsageError(
+                f"--limit {limit} is too small for {len(classes)} classes; at least {2 * len(classes)} images."
+            )
+        keep = len(parts["val"]) * limit // total
+        parts["val"] = _first(parts["val"], keep, rng)
+        parts["train"] = _first(parts["train"], limit - keep, rng)
     for part, items in parts.items():
         empty = set(range(len(classes))) - {label for _, label in items}
         if empty and part != "val":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +23,13 @@ class Arrays:
         return Arrays(np.concatenate((self.images, other.images)), np.concatenate((self.labels, other.labels)))
 
 
-class Ended:
+class Ended(ABC):
     """Base of what a training loop returns after its last step: the only key to a sealed test split."""
+
+    @property
+    @abstractmethod
+    def images_per_second(self) -> float:
+        """How fast it trained; a training that has not run cannot tell."""
 
 
 class Sealed:

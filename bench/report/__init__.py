@@ -4,7 +4,8 @@
     DIR/plots/<suite>-<backbone>-{params,gflops,heatmap,neurons}.png, .svg
 
 A suite is the part of a dataset's name before "/", with the groups and headline of its card. A dataset without such a
-card is a suite of its own, with one group, `all`. One file holds one protocol and one set of weights a backbone:
+card is a suite of its own, with one group, `all`, and of an image folder whose contents have changed only the newest
+contents are shown. One file holds one protocol and one set of weights a backbone:
 
     <suite>                        the card's protocol (without one among the records: the first by name), the
                                    pretrained weights of each backbone (without: the first by name, `random` last)
@@ -17,16 +18,19 @@ Of a method that was run in several versions, only the newest stands in the tabl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bench import cards
+from bench.errors import UsageError
 from bench.record import Record
 
 if TYPE_CHECKING:
     from bench.report.aggregate import Groups, Headline
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,34 +45,71 @@ class Part:
     note: str = ""
 
 
-def write_all(root: Path, records: Sequence[Record]) -> list[Path]:
-    """Writes the leaderboards and figures of the records under `root`, each whole, and returns their paths."""
-    return write_tables(root, records) + write_plots(root, records)
+Warn = Callable[[str], object]
 
 
-def write_tables(root: Path, records: Sequence[Record]) -> list[Path]:
-    return [path for part in parts(records) for path in _tables(root, part)]
+def write_all(root: Path, records: Sequence[Record], warn: Warn | None = None) -> list[Path]:
+    """Writes the leaderboards and figures of the records under `root`, each whole, and returns their paths.
+
+    A part whose records do not compare is named to `warn` and left out; without `warn` it raises UsageError.
+    """
+    return write_tables(root, records, warn) + write_plots(root, records)
+
+
+def write_tables(root: Path, records: Sequence[Record], warn: Warn | None = None) -> list[Path]:
+    return _each(records, lambda part: _tables(root, part), warn)
 
 
 def write_plots(root: Path, records: Sequence[Record]) -> list[Path]:
-    return [path for part in parts(records) for path in _plots(root, part)]
+    return _each(records, lambda part: _plots(root, part), lambda _: None)
 
 
 def terminal_tables(records: Sequence[Record]) -> list[str]:
     """The leaderboards as text for a terminal, one for each part."""
-    from bench.report.aggregate import leaderboard
-    from bench.report.frame import frame
-    from bench.report.tables import terminal
 
-    return [terminal(leaderboard(frame(part.records), part.groups, part.headline)) for part in parts(records)]
+    def text(part: Part) -> list[str]:
+        from bench.report.aggregate import leaderboard
+        from bench.report.frame import frame
+        from bench.report.tables import terminal
+
+        return [terminal(leaderboard(frame(part.records), part.groups, part.headline))]
+
+    return _each(records, text, lambda _: None)
+
+
+def _each(records: Iterable[Record], make: Callable[[Part], list[T]], warn: Warn | None) -> list[T]:
+    made: list[T] = []
+    for part in parts(records):
+        try:
+            made += make(part)
+        except UsageError as error:
+            if warn is None:
+                raise
+            warn(f"No leaderboard of {part.name}: {error}")
+    return made
 
 
 def parts(records: Iterable[Record]) -> list[Part]:
     """The records by suite, protocol and weights, with the names of their files."""
     suites: dict[str, list[Record]] = {}
-    for record in records:
+    for record in _newest_data(records):
         suites.setdefault(_suite_of(record.spec.dataset), []).append(record)
     return [part for suite, members in sorted(suites.items()) for part in _parts(suite, members)]
+
+
+def _newest_data(records: Iterable[Record]) -> list[Record]:
+    """The records without those of an image folder's earlier contents; a suite's data must agree with its card."""
+    every = list(records)
+    latest: dict[str, tuple[str, str]] = {}
+    for record in every:
+        name, stand = record.spec.dataset, (record.provenance.started, record.spec.fingerprint)
+        latest[name] = max(latest.get(name, stand), stand)
+    return [
+        record
+        for record in every
+        if _suite_of(record.spec.dataset) in cards.suite_names()
+        or record.spec.fingerprint == latest[record.spec.dataset][1]
+    ]
 
 
 def _suite_of(dataset: str) -> str:
