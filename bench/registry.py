@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,11 +124,13 @@ def load(name: str, plugins: Iterable[Path] = ()) -> type[Method]:
     ]
     if len(classes) != 1:
         raise UsageError(f"{entry.path} must hold exactly one Method; it holds {len(classes)}.")
+    source_digest(classes[0])  # now: the file may be edited while the method runs
     return classes[0]
 
 
+@cache
 def source_digest(cls: type[Method]) -> str:
-    """sha256 over a method's file and the shared layers (files of its folder that begin with "_") that it imports."""
+    """sha256 over a method's file and the shared layers ("_" files beside it) that it imports, as it was loaded."""
     path = Path(sys.modules[cls.__module__].__file__ or "")
     text = path.read_bytes()
     for helper in sorted(path.parent.glob("_[!_]*.py")):
