@@ -115,11 +115,12 @@ def _parts(sizes: Sizes) -> list[str]:
 
 
 def _shortened(parts: Sequence[str]) -> list[str]:
-    """Without the leading words that all share: `0.attn` of `blocks.0.attn`."""
+    """Without the words that all share at one place: `0.1.attn` of `layers.0.blocks.1.attn`."""
     words = [part.split(".") for part in parts]
-    while min(map(len, words)) > 1 and len({word[0] for word in words}) == 1 and len(words) > 1:
-        words = [word[1:] for word in words]
-    return [".".join(word) for word in words]
+    if len({len(word) for word in words}) > 1:
+        return list(parts)
+    telling = [place for place, found in enumerate(zip(*words, strict=True)) if len(set(found)) > 1]
+    return [".".join(word[place] for place in telling) or part for word, part in zip(words, parts, strict=True)]
 
 
 def _sizes(runs: Iterable[Record]) -> Sizes:
