@@ -286,7 +286,7 @@ def _run_all(store: Any, pending: Sequence[Job], quiet: bool) -> int:
     console = Console(stderr=quiet, highlight=False)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(10),
         MofNCompleteColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -298,10 +298,13 @@ def _run_all(store: Any, pending: Sequence[Job], quiet: bool) -> int:
             spec = job.spec
             title = f"{spec.method} · {spec.dataset} · {spec.backbone} · seed {spec.seed}"
 
-            def watch(p: Any, title: str = title) -> None:
-                bar.update(task, description=f"{title}  epoch {p.epoch}/{p.epochs}  {p.images_per_second:.0f} images/s")
+            short = f"{spec.method} {spec.dataset}"  # with rate and time left it fits 80 columns
 
-            bar.update(task, description=title)
+            def watch(p: Any, short: str = short) -> None:
+                rate = f"{p.images_per_second:.0f} images/s"
+                bar.update(task, description=f"{short} epoch {p.epoch}/{p.epochs} {rate}")
+
+            bar.update(task, description=short)
             start = time.perf_counter()
             record = run.execute(job, store, watch)
             failed += record.status == "failed"
