@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ from bench.errors import BenchError, UsageError
 if TYPE_CHECKING:
     from bench.cards import Dataset
     from bench.data.folder import ImageFolder
+    from bench.record import Record
     from bench.run import Job
     from bench.spec import Protocol
+    from bench.store import Store
 
 EPILOG = """examples:
   bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
@@ -162,8 +164,9 @@ def run_command(args: argparse.Namespace) -> int:
         print("Loading torch ...", end="\r", file=sys.stderr, flush=True)
     store = Store(args.out)
     jobs = plan(args)
-    pending = [job for job in jobs if not _finished(store, job)]
-    _warn_of_changed_methods(store, jobs)
+    finished = _finished(store, jobs)
+    pending = [job for job in jobs if job.spec.digest not in finished]
+    _warn_of_changed_methods(jobs, finished)
     if args.dry_run:
         return _say_plan(jobs, pending, args.json)
     if not args.json:
@@ -237,26 +240,24 @@ def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder 
     return found, cards.protocol(args.protocol or suite.protocol), suite.backbone
 
 
-def _finished(store: Any, job: Job) -> bool:
-    """Whether a result is there; what failed or did not fit is tried again."""
-    record = store.find(job.spec)
-    return record is not None and record.status == "done"
+def _finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:
+    """The records, by digest, of the jobs that are done; what failed or did not fit is tried again."""
+    found = {job.spec.digest: store.find(job.spec) for job in jobs}
+    return {digest: record for digest, record in found.items() if record is not None and record.status == "done"}
 
 
-def _warn_of_changed_methods(store: Any, jobs: Sequence[Job]) -> None:
+def _warn_of_changed_methods(jobs: Sequence[Job], finished: Mapping[str, Record]) -> None:
     """Says so where finished runs were made by another state of a method's file than the present one."""
     from bench import registry
 
     changed: Counter[str] = Counter()
     for job in jobs:
-        record = store.find(job.spec)
+        record = finished.get(job.spec.digest)
         if record is not None and record.provenance.method_sha256 != registry.source_digest(type(job.method)):
-            changed[job.spec.method] += record.status == "done"
+            changed[job.spec.method] += 1
     for name, number in changed.items():
         remedy = "Raise its `version` to run them again if its numbers change"
-        print(
-            f"bench: {number} finished runs of {name} were made before its file was changed. {remedy}.", file=sys.stderr
-        )
+        _warn(f"{number} finished runs of {name} were made before its file was changed. {remedy}.")
 
 
 def _say_plan(jobs: Sequence[Job], pending: Sequence[Job], as_json: bool) -> int:
@@ -297,7 +298,6 @@ def _run_all(store: Any, pending: Sequence[Job], quiet: bool) -> int:
         for number, job in enumerate(pending, 1):
             spec = job.spec
             title = f"{spec.method} · {spec.dataset} · {spec.backbone} · seed {spec.seed}"
-
             short = f"{spec.method} {spec.dataset}"  # with rate and time left it fits 80 columns
 
             def watch(p: Any, short: str = short) -> None:

@@ -74,8 +74,7 @@ def fit(
     """Trains what is trainable in `net`; `seed` orders the data. Raises Diverged where the loss is no longer finite.
 
     The backbone stays in eval mode throughout: no dropout, no drop-path; what a method adds is in training mode while
-    it trains. Where nothing but the head trains, the
-    features of the frozen backbone are computed once.
+    it trains. Where nothing but the head trains, the features of the frozen backbone are computed once.
     """
     start = time.perf_counter()
     device = net.head.weight.device

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -8,7 +9,7 @@ import torch
 from conftest import random_net
 from torch import Tensor, nn
 
-from bench.anatomy import dissect
+from bench.anatomy import Slot, dissect
 from bench.errors import Incompatible, UnsupportedBackbone
 
 
@@ -34,6 +35,16 @@ def watch(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return seen
 
 
+def around(slot: Slot, attach: Callable[[], object]) -> tuple[Tensor, Tensor, Tensor]:
+    """The input of a slot's module, its output before what `attach` puts on it, and after."""
+    plain = watch(slot.module)
+    attach()
+    changed = watch(slot.module)
+    slot.net.model(IMAGES)
+    (x, before), (_, after) = plain[0], changed[0]
+    return x, before.clone(), after
+
+
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
@@ -41,13 +52,8 @@ IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generato
 def test_each_third_of_qkv_is_changed_by_its_own_slot_alone(letter: str, backbone: str) -> None:
     net = random_net(backbone)
     slot = net.blocks[1].linear[letter]
-    plain = watch(slot.module)
     m = Affine(slot.d_in, slot.d_out)
-    slot.add(m)
-    changed = watch(slot.module)
-    net.model(IMAGES)
-    x, before = plain[0]
-    after = changed[0][1]
+    x, before, after = around(slot, lambda: slot.add(m))
     third = {"q": 0, "k": 1, "v": 2}[letter]
     for index in range(3):
         part = slice(index * slot.d_out, (index + 1) * slot.d_out)
@@ -59,14 +65,10 @@ def test_each_third_of_qkv_is_changed_by_its_own_slot_alone(letter: str, backbon
 def test_then_changes_one_third_alone_and_before_refuses_one(letter: str, backbone: str) -> None:
     net = random_net(backbone)
     slot = net.blocks[0].linear[letter]
-    plain = watch(slot.module)
     m = Affine(slot.d_out, slot.d_out)
-    slot.then(m)
-    changed = watch(slot.module)
-    net.model(IMAGES)
-    expected = plain[0][1].clone()
+    _, expected, after = around(slot, lambda: slot.then(m))
     expected[..., slot.columns] = m(expected[..., slot.columns]).detach()
-    torch.testing.assert_close(changed[0][1], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-12)
     with pytest.raises(Incompatible, match="no input of its own"):
         slot.before(Affine(slot.d_in, slot.d_in))
 
