@@ -1,64 +1,48 @@
-"""Uniform handles on the blocks of timm's ViT and Swin, so that a method is written once.
+"""Uniform handles on the blocks of a vision transformer, so that a method is written once for every family.
 
-A pre-norm block is twice `x + exit(op(entry(x)))`. Both families keep `norm1/norm2` (entry) and `drop_path1/drop_path2`
-(exit) as modules that see the residual layout, so three verbs on a slot reach everything: `add` (y + m(x)), `then`
-(m(y)) and `before` (m(x) takes x's place). Verbs on one slot act in the order they were called. Whatever a method adds
-lives under `model.pet`; the frozen backbone keeps timm's names.
+A pre-norm block is twice `x + exit(op(entry(x)))`. Three verbs on a slot reach what a linear or a norm computes: `add`
+(y + m(x)), `then` (m(y)) and `before` (m(x) takes x's place); a branch has the same verbs on the way around its
+operator. Verbs on one slot act in the order they were called. Whatever a method adds lives under `model.pet`; the
+frozen backbone keeps its own names.
 
-Shapes: B images, N tokens, D width; a Swin block sees (B, H, W, D), a ViT block (B, N, D).
+Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a ViT and in every MLP branch,
+(B, H, W, D) around a Swin's attention, (B x windows, N, D) inside it.
 """
 
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
-from timm.models.vision_transformer import Block as VitBlock
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from bench.errors import Incompatible, UnsupportedBackbone
-
-Verb = Literal["add", "then", "before"]
-
-
-class Hook:
-    """A forward hook that calls an adopted module. A class, not a closure: a deep copy takes its module along."""
-
-    def __init__(self, key: str, module: nn.Module, columns: slice) -> None:
-        self.key, self.module, self.columns = key, module, columns
-
-    def on_columns(self, change: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-        """y with the slot's columns changed: all of them, or one third of a fused qkv."""
-        start, stop = self.columns.start, self.columns.stop
-        if stop - start == y.shape[-1]:
-            return change(y)
-        return torch.cat((y[..., :start], change(y[..., start:stop]), y[..., stop:]), dim=-1)
+from bench import hooks, prompts
+from bench.errors import Incompatible
+from bench.hooks import Hook, Wire
 
 
-class Add(Hook):
-    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        return self.on_columns(lambda part: part + self.module(args[0]), y)
+@dataclass(frozen=True)
+class Shape:
+    """What a closed-form parameter count may depend on."""
 
+    dims: tuple[int, ...]  # width of every block, first to last
+    mlp_ratio: float
+    heads: tuple[int, ...] = ()  # of every block
+    side: int = 0  # of the square of tokens that attend to each other: the whole image's, or a window's
+    patch_norm: bool = False  # a layer norm after the patch embedding
 
-class Then(Hook):
-    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        return self.on_columns(self.module, y)
-
-
-class Before(Hook):
-    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self.module(args[0]), *args[1:])
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The widths, each once: one for a ViT."""
+        return tuple(dict.fromkeys(self.dims))
 
 
 @dataclass(eq=False)
 class Slot:
-    """A place where a module can be put: a linear, columns of a fused linear, a norm, the end of a residual branch."""
+    """A place where a module can be put: a linear, columns of a fused linear, a convolution, a norm, a branch's end."""
 
     net: Anatomy
     module: nn.Module
@@ -67,6 +51,7 @@ class Slot:
     d_in: int
     d_out: int
     columns: slice  # of the module's output
+    channel: int = -1  # dimension of the output that holds the channels
 
     def add(self, m: nn.Module) -> str:
         """y <- y + m(x)"""
@@ -80,6 +65,13 @@ class Slot:
         """x <- m(x)"""
         return self.net.attach(self, "before", m)
 
+    def feed(self, m: nn.Module, target: Slot) -> str:
+        """x of the target <- x + m(y of this slot)"""
+        name, wire = self.net.adopt(self, m), Wire()
+        self.module.register_forward_hook(hooks.Send(name, m, wire, "output", self.columns))
+        target.module.register_forward_pre_hook(hooks.ReceiveBefore(name, wire))
+        return name
+
 
 @dataclass(eq=False)
 class Branch:
@@ -87,10 +79,32 @@ class Branch:
 
     entry: Slot
     exit: Slot
+    op: str  # path of the operator, "blocks.0.attn"
+    first: Slot | None  # the linear that reads the entry's output, where there is exactly one
 
     def then(self, m: nn.Module) -> str:
-        """The branch's output goes through m before the residual sum (series)."""
+        """o <- m(o): the branch's output goes through m before the residual sum (series)."""
         return self.exit.then(m)
+
+    def before(self, m: nn.Module) -> str:
+        """n <- m(n): what the operator reads, the norm's output, goes through m."""
+        return self.first.before(m) if self.first else self.entry.then(m)
+
+    def add(self, m: nn.Module, of: Literal["norm", "stream"] = "norm") -> str:
+        """o <- o + m(n), or o + m(x) with `of="stream"`: a parallel branch that reads after, or before, the norm."""
+        net, wire = self.exit.net, Wire()
+        name = net.adopt(self.exit, m)
+        self.entry.module.register_forward_hook(hooks.Send(name, m, wire, "output" if of == "norm" else "input"))
+        self.exit.module.register_forward_hook(hooks.Receive(name, wire))
+        return name
+
+    def add_to_sum(self, m: nn.Module) -> str:
+        """x + o <- (x + o) + m(x + o): m reads the residual stream behind this branch."""
+        net, wire = self.exit.net, Wire()
+        name = net.adopt(self.exit, m)
+        self.entry.module.register_forward_hook(hooks.Send(name, nn.Identity(), wire, "input"))
+        self.exit.module.register_forward_hook(hooks.AddToSum(name, m, wire))
+        return name
 
 
 @dataclass(eq=False)
@@ -98,18 +112,26 @@ class Block:
     index: int
     path: str
     dim: int
+    heads: int
+    grid: tuple[int, int]  # rows and columns of the patches it sees
+    prefix: int  # tokens before the patches: class token and registers
     attn: Branch
     mlp: Branch
-    linear: dict[str, Slot]  # q k v qkv proj fc1 fc2
+    out: Slot  # the block's output
+    linear: dict[str, Slot]  # q k v proj fc1 fc2, and qkv where it is fused
     norm: dict[str, Slot]  # norm1 norm2
 
 
 @dataclass(eq=False)
 class Anatomy:
     model: nn.Module
-    family: Literal["vit", "swin"]
+    family: Literal["vit", "swin", "cvt"]
     blocks: tuple[Block, ...] = ()
-    verbs: dict[str, tuple[Verb, Slot]] = field(default_factory=dict)  # what was attached, by its name in model.pet
+    stem: tuple[Slot, ...] = ()  # patch convolution, and the norm behind it where there is one
+    merging: tuple[tuple[Slot, ...], ...] = ()  # norm and reduction (or convolution and norm) between stages
+    final: Slot | None = None  # the last norm
+    shape: Shape = Shape((), 0.0)
+    adopted: dict[str, tuple[str, Slot]] = field(default_factory=dict)  # verb and slot, by name in model.pet
 
     @property
     def pet(self) -> nn.ModuleDict:
@@ -125,49 +147,93 @@ class Anatomy:
         return head
 
     def unfreeze(self, wanted: Callable[[str], bool]) -> None:
-        """Trains the backbone's own parameters whose name is wanted. The head is not among them: it always trains."""
-        for name, parameter in self.backbone_parameters():
-            if wanted(name):
-                parameter.requires_grad_(True)
+        """Trains the backbone's own parameters whose name is wanted. The head is not among them: it always trains.
 
-    def attach(self, slot: Slot, verb: Verb, m: nn.Module) -> str:
-        """Adopts m into model.pet and hooks it to the slot. The name it got there."""
+        Raises Incompatible where the backbone has none.
+        """
+        found = [parameter for name, parameter in self.backbone_parameters() if wanted(name)]
+        if not found:
+            raise Incompatible(f"{type(self.model).__name__} has no parameter of the kind that this method trains.")
+        for parameter in found:
+            parameter.requires_grad_(True)
+
+    def attach(self, slot: Slot, verb: Literal["add", "then", "before"], m: nn.Module) -> str:
+        """Adopts m and hooks it to the slot. The name it got in model.pet."""
+        if verb == "before" and isinstance(slot.module, nn.Linear) and slot.d_out != slot.module.out_features:
+            raise Incompatible(f"{slot.label} has no input of its own: q, k and v share it. Use 'qkv'.")
+        name = self.adopt(slot, m, verb)
+        if verb == "before":
+            slot.module.register_forward_pre_hook(hooks.Before(name, m))
+        else:
+            hook = hooks.Add if verb == "add" else hooks.Then
+            slot.module.register_forward_hook(hook(name, m, slot.columns, slot.channel))
+        return name
+
+    def adopt(self, slot: Slot, m: nn.Module, verb: str = "") -> str:
+        """Puts m into model.pet under the slot's label, on the model's device and in its dtype."""
         name = slot.label.replace(".", "_")
         while name in self.pet:
             name += "x"
         weight = next(self.model.parameters())
         self.pet[name] = m.to(weight.device, weight.dtype)
-        if verb == "before":
-            if isinstance(slot.module, nn.Linear) and slot.d_out != slot.module.out_features:
-                raise Incompatible(f"{slot.label} has no input of its own: q, k and v share it. Use 'qkv'.")
-            slot.module.register_forward_pre_hook(Before(name, m, slot.columns))
-        elif verb == "add":
-            slot.module.register_forward_hook(Add(name, m, slot.columns))
-        else:
-            slot.module.register_forward_hook(Then(name, m, slot.columns))
-        self.verbs[name] = (verb, slot)
+        self.adopted[name] = (verb, slot)
         return name
 
     def detach(self, name: str) -> None:
-        """Removes an adopted module and its hook: the slot is as if it had never been there."""
-        _, slot = self.verbs.pop(name)
-        for hooks in (slot.module._forward_hooks, slot.module._forward_pre_hooks):
-            for number, hook in list(hooks.items()):
-                if isinstance(hook, Hook) and hook.key == name:
-                    del hooks[number]
-        del self.pet[name]
+        """Removes an adopted module and its hooks: the backbone is as if it had never been there."""
+        del self.adopted[name], self.pet[name]
+        for module in self.model.modules():
+            for table in (module._forward_hooks, module._forward_pre_hooks):
+                for number, hook in list(table.items()):
+                    if getattr(hook, "key", None) == name:
+                        del table[number]
+
+    def add_to_attention(self, block: Block, m: nn.Module) -> str:
+        """softmax(q k + m()) with m() of shape (heads, N, N). Raises Incompatible where attention takes no bias."""
+        if self.family != "vit":
+            raise Incompatible(f"The attention of {type(self.model).__name__} takes no further bias.")
+        name = self.adopt(block.attn.exit, m)
+        attention = self.model.get_submodule(block.attn.op)
+        attention.register_forward_pre_hook(hooks.AddToLogits(name, m), with_kwargs=True)
+        return name
+
+    def add_prompts(self, tokens: Mapping[int, nn.Module]) -> None:
+        """Learned tokens beside the patches: tokens[i]() of shape (P, D) enters at block i, in place of earlier ones.
+
+        In a ViT they stand between the class token and the patches. In a Swin they enter every window, get no relative
+        position and no shift mask, are averaged over the windows after attention, and are part of the final average.
+        """
+        for index, m in tokens.items():
+            self.adopt(Slot(self, nn.Identity(), "", f"prompts.{index}", 0, 0, slice(0, 0)), m)
+        if self.family == "vit":
+            prompts.into_vit(self.blocks, self.model, tokens)
+        elif self.family == "swin":
+            prompts.into_swin(self.blocks, self.model, tokens)
+        else:
+            raise Incompatible(f"No prompts are defined for {type(self.model).__name__}.")
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Folds every added module with a `delta()` ((d_out, d_in), for y + delta @ x) into the linear it sits on.
+        """Folds every added module into the layer it sits on, in the order they were added, and removes it.
 
-        Raises Incompatible where a module has none, or where it is not added to a linear.
+        A module can be folded if it has `folded(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its slot's layer,
+        before and after. Raises Incompatible where one has not.
         """
-        for name, (verb, slot) in list(self.verbs.items()):
-            delta = getattr(self.pet[name], "delta", None)
-            if verb != "add" or delta is None or not isinstance(slot.module, nn.Linear):
+        for name, (verb, slot) in list(self.adopted.items()):
+            folded = getattr(self.pet[name], "folded", None)
+            layer = slot.module
+            if folded is None or not verb or not isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d):
                 raise Incompatible(f"{name} ({type(self.pet[name]).__name__}) cannot be folded into {slot.path}.")
-            slot.module.weight[slot.columns] += delta()
+            rows = slot.columns
+            weight = layer.weight.diag() if isinstance(layer, nn.LayerNorm) else layer.weight.flatten(1)
+            bias = layer.weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.clone()
+            weight = weight.clone()
+            weight[rows], bias[rows] = folded(weight[rows], bias[rows])
+            layer.weight.copy_(weight.diag() if isinstance(layer, nn.LayerNorm) else weight.view_as(layer.weight))
+            if layer.bias is None and bias.any():
+                layer.bias = nn.Parameter(bias, requires_grad=False)
+            elif layer.bias is not None:
+                layer.bias.copy_(bias)
             self.detach(name)
 
     def backbone_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
@@ -178,8 +244,12 @@ class Anatomy:
                 yield name, parameter
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """Every parameter that trains, head included, by its name in the model: what a checkpoint stores."""
+        """Every parameter that trains, head included, by its name in the model."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def fixed(self) -> dict[str, Tensor]:
+        """What a method drew or chose and does not train (buffers of its modules), by its name in the model."""
+        return {f"pet.{name}": buffer for name, buffer in self.pet.named_buffers()}
 
     def is_frozen(self) -> bool:
         """True where only the head trains and nothing was added: features can be computed once."""
@@ -191,66 +261,4 @@ class Anatomy:
         return copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
 
 
-def dissect(model: nn.Module) -> Anatomy:
-    """Handles on a timm ViT or Swin, every parameter frozen but the head's.
-
-    Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
-    """
-    kind: type[nn.Module]
-    if type(model) is VisionTransformer:
-        net, kind = Anatomy(model, "vit"), VitBlock
-    elif type(model) is SwinTransformer:
-        net, kind = Anatomy(model, "swin"), SwinTransformerBlock
-    else:
-        known = "timm's VisionTransformer and SwinTransformer"
-        raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
-    paths = [name for name, _ in model.named_modules() if re.fullmatch(r"(layers\.\d+\.)?blocks\.\d+", name)]
-    for path in paths:
-        block = model.get_submodule(path)
-        if type(block) is not kind:
-            raise UnsupportedBackbone(f"{path} is a {type(block).__name__}; only {kind.__name__} is understood.")
-    model.requires_grad_(False)
-    net.head.requires_grad_(True)
-    model.add_module("pet", nn.ModuleDict())
-    net.blocks = tuple(_block(net, path, index) for index, path in enumerate(paths))
-    return net
-
-
-def _block(net: Anatomy, path: str, index: int) -> Block:
-    get = net.model.get_submodule
-
-    def linear(name: str, label: str = "", third: int | None = None) -> Slot:
-        try:
-            module = get(f"{path}.{name}")
-        except AttributeError as error:
-            raise UnsupportedBackbone(f"{path} has no {name}, which a plain block has.") from error
-        if not isinstance(module, nn.Linear):
-            raise UnsupportedBackbone(f"{path}.{name} is a {type(module).__name__}, not a Linear.")
-        size = module.out_features // (1 if third is None else 3)
-        start = size * (third or 0)
-        label = f"{path}.{label or name}"
-        return Slot(net, module, f"{path}.{name}", label, module.in_features, size, slice(start, start + size))
-
-    linears = {
-        "qkv": linear("attn.qkv"),
-        "q": linear("attn.qkv", "attn.q", 0),
-        "k": linear("attn.qkv", "attn.k", 1),
-        "v": linear("attn.qkv", "attn.v", 2),
-        "proj": linear("attn.proj"),
-        "fc1": linear("mlp.fc1"),
-        "fc2": linear("mlp.fc2"),
-    }
-    dim = linears["q"].d_in
-
-    def place(name: str, label: str) -> Slot:
-        return Slot(net, get(f"{path}.{name}"), f"{path}.{name}", f"{path}.{label}", dim, dim, slice(0, dim))
-
-    return Block(
-        index=index,
-        path=path,
-        dim=dim,
-        attn=Branch(place("norm1", "norm1"), place("drop_path1", "attn")),
-        mlp=Branch(place("norm2", "norm2"), place("drop_path2", "mlp")),
-        linear=linears,
-        norm={"norm1": place("norm1", "norm1"), "norm2": place("norm2", "norm2")},
-    )
+__all__ = ["Anatomy", "Block", "Branch", "Hook", "Shape", "Slot"]

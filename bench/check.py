@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import backbones, measure
-from bench.anatomy import Anatomy, dissect
+from bench.anatomy import Anatomy
+from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible
-from bench.method import Method, Shape
+from bench.method import Method
 
 CLASSES, BATCH, STEPS = 5, 4, 3
+PHASES = 8  # epochs to divide among a method's phases
+LABELS = torch.arange(BATCH) % CLASSES
 
 
 class Fault(BenchError):
@@ -45,31 +48,35 @@ class Case:
         net = dissect(self.bare(dtype))
         torch.manual_seed(seed)
         self.method.attach(net)
+        self.method.calibrate(net, self.batches(dtype))
         return net
 
     def images(self, dtype: torch.dtype = torch.float32) -> Tensor:
         size = backbones.input_size(self.bare())
         return torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(2)).to(dtype)
 
+    def batches(self, dtype: torch.dtype) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
+        """The check's own images as training data."""
+        return lambda count: iter([(self.images(dtype), LABELS)] * count)
+
     def trained(self, dtype: torch.dtype = torch.float32) -> Anatomy:
         """After a few steps on random labels, with whatever the method does between its phases."""
         net = self.fresh(dtype)
-        phases = self.method.phases(8)
+        phases = self.method.phases(PHASES)
         for phase in phases:
             steps(net, self.images(dtype))
             if phase.then:
-                phase.then(net)
+                phase.then(net, self.batches(dtype))
         return net
 
 
 def steps(net: Anatomy, images: Tensor) -> None:
     """A few optimiser steps, large enough to see."""
     optimizer = torch.optim.AdamW(net.trained().values(), lr=1e-2, weight_decay=0.0)
-    labels = torch.arange(len(images)) % CLASSES
     net.pet.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        F.cross_entropy(net.model(images), labels).backward()
+        F.cross_entropy(net.model(images), LABELS).backward()
         optimizer.step()
 
 
@@ -125,8 +132,7 @@ def images_do_not_mix(case: Case) -> None:
 def count_is_declared(case: Case) -> None:
     """The closed form `count` gives the number of parameters that train."""
     net = case.fresh()
-    ratio = net.blocks[0].linear["fc1"].d_out / net.blocks[0].dim
-    declared = case.method.count(Shape(tuple(block.dim for block in net.blocks), ratio))
+    declared = case.method.count(net.shape)
     counted = measure.method_params(net)
     if declared is not None and declared != counted:
         raise Fault(f"count() says {declared}, {counted} parameters train.")
@@ -170,6 +176,8 @@ def merging_is_exact(case: Case) -> None:
     """A merged model has the backbone's own modules and FLOPs, and in float64 the same outputs to 1e-12."""
     net, x = case.trained(torch.float64), case.images(torch.float64)
     merged = measure.merged(case.method, net)
+    if (merged is not None) != type(case.method).merges:
+        raise Fault(f"merges is {type(case.method).merges}, but the model {'does not' if merged is None else 'does'}.")
     if merged is None:
         return
     gap = float((logits(merged, x) - logits(net, x)).abs().max() / logits(net, x).abs().max())

@@ -59,24 +59,26 @@ def merged(method: Method, net: Anatomy) -> Anatomy | None:
 
 
 def delta(net: Anatomy) -> dict[str, Tensor]:
-    """What turns the backbone into this model: every trained tensor by its name, head included."""
-    return {name: p.detach().cpu().contiguous() for name, p in net.trained().items()}
+    """What turns the backbone into this model, by name: every trained tensor, head included, and what is fixed."""
+    tensors: dict[str, Tensor] = net.trained() | net.fixed()  # type: ignore[assignment]
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()
 def restore(net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
     """Loads a delta. Raises UsageError where its names or shapes are not those that train here."""
-    trained = net.trained()
-    wrong = set(tensors) ^ set(trained) or {n for n, p in trained.items() if p.shape != tensors[n].shape}
+    own: dict[str, Tensor] = net.trained() | net.fixed()  # type: ignore[assignment]
+    wrong = set(tensors) ^ set(own) or {name for name, tensor in own.items() if tensor.shape != tensors[name].shape}
     if wrong:
         raise UsageError(f"This delta does not belong to this model: {', '.join(sorted(wrong)[:5])}.")
-    for name, parameter in trained.items():
-        parameter.copy_(tensors[name])
+    for name, tensor in own.items():
+        tensor.copy_(tensors[name])
 
 
 def storage(net: Anatomy) -> Storage:
     """Bytes of the delta as a safetensors file."""
     tensors = delta(net)
     head = {id(p) for p in net.head.parameters()}
-    without = {name: tensors[name] for name, p in net.trained().items() if id(p) not in head}
+    of_head = {name for name, p in net.trained().items() if id(p) in head}
+    without = {name: tensor for name, tensor in tensors.items() if name not in of_head}
     return Storage(with_head=len(save(tensors)), without_head=len(save(without)))

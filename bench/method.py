@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from torch import Tensor
 
-from bench.anatomy import Anatomy
+from bench.anatomy import Anatomy, Shape
 from bench.errors import Incompatible, UsageError
 from bench.parse import parse, plain
 from bench.spec import Value, identity
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a closed-form parameter count may depend on."""
+__all__ = ["Batches", "Method", "Phase", "Shape", "build", "params", "variant"]
 
-    dims: tuple[int, ...]  # width of every block, first to last
-    mlp_ratio: float
+Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+"""batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
+call: for methods that look at data to choose or to score something."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Phase:
 
     epochs: int
     name: str = "train"
-    then: Callable[[Anatomy], None] | None = None
+    then: Callable[[Anatomy, Batches], None] | None = None
     lr_factor: float = 1.0  # on the protocol's learning rate
 
 
@@ -40,11 +39,16 @@ class Method(ABC):
     family: ClassVar[str] = "other"
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raised when the same fields train a different model
+    supports: ClassVar[str] = "vit swin cvt"  # families of backbones; attach refuses the others
+    merges: ClassVar[bool] = False  # the trained model can be had with the bare backbone's modules, exactly
     identity_at_start: ClassVar[bool] = True  # attach leaves the outputs unchanged
 
     @abstractmethod
     def attach(self, net: Anatomy) -> None:
         """Puts the method on the frozen backbone. Raises Incompatible, with the reason, where it does not fit."""
+
+    def calibrate(self, net: Anatomy, batches: Batches) -> None:
+        """Runs once, after attach and before training, for what depends on the data (which channels to train)."""
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """The protocol's epochs, divided; one phase unless the method does something between two."""
@@ -52,8 +56,9 @@ class Method(ABC):
 
     def merge(self, net: Anatomy) -> None:
         """Folds the trained update into the frozen weights. Raises Incompatible where that cannot be done exactly."""
-        if net.pet:
+        if not self.merges:
             raise Incompatible(f"{type(self).__name__} cannot be folded into the backbone.")
+        net.fold()
 
     def count(self, shape: Shape) -> int | None:
         """Closed form of the number of trained parameters, head not counted; None where there is none."""

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from bench import backbones, measure, registry, train
-from bench.anatomy import Anatomy, dissect
+from bench.anatomy import Anatomy
+from bench.dissect import dissect
 from bench.cards import Dataset
 from bench.data import folder, prepare
 from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
@@ -131,7 +132,7 @@ def _run(
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trained = train.fit(
-        net, phases, protocol, data, splits.val if held_out else None, seed=stream(spec, "data"), watch=watch
+        net, phases, protocol, data, splits.val if held_out else None, seed=stream(spec, "data"), calibrate=job.method.calibrate, watch=watch
     )
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from bench import backbones
 from bench.anatomy import Anatomy
 from bench.data.splits import Arrays, Ended
 from bench.errors import BenchError
-from bench.method import Phase
+from bench.method import Batches, Phase
 from bench.record import Epoch
 from bench.spec import Protocol
 
@@ -69,6 +69,7 @@ def fit(
     val: Arrays | None,
     *,
     seed: int,
+    calibrate: Callable[[Anatomy, Batches], None] = lambda net, batches: None,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Trains what is trainable in `net`; `seed` orders the data. Raises Diverged where the loss is no longer finite.
@@ -79,11 +80,13 @@ def fit(
     start = time.perf_counter()
     device = net.head.weight.device
     chance = torch.Generator().manual_seed(seed)
+    batches = fixed_batches(net, train, protocol.batch_size, seed)
     touched: dict[str, int] = {}  # parameters that have received a gradient, by name, with their number
     most = 0
     epochs: list[Epoch] = []
     snapshots: list[Snapshot] = []
     best: tuple[float, Anatomy] | None = None
+    calibrate(net, batches)
     total = sum(phase.epochs for phase in phases)
     for number, phase in enumerate(phases):
         best = None  # an earlier phase's model is another model
@@ -123,7 +126,7 @@ def fit(
         last = number == len(phases) - 1
         snapshots.append(Snapshot(phase.name, len(epochs), net if last else net.snapshot()))
         if phase.then is not None:
-            phase.then(net)
+            phase.then(net, batches)
     net.pet.eval()
     if not all(bool(p.isfinite().all()) for p in net.trained().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
@@ -151,6 +154,19 @@ def make_optimizer(net: Anatomy, protocol: Protocol) -> torch.optim.Optimizer:
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=protocol.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)
+
+
+def fixed_batches(net: Anatomy, data: Arrays, size: int, seed: int) -> Batches:
+    """The training data as a method may look at it: in one shuffled order, again from its start at every call."""
+
+    def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).split(size)
+        for number in range(count):
+            index = order[number % len(order)].numpy()
+            labels = torch.from_numpy(np.array(data.labels[index])).to(net.head.weight.device)
+            yield normalise(net, data.images[index]), labels
+
+    return batches
 
 
 class Feed:

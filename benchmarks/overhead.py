@@ -16,7 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from bench import backbones, cards, registry, train
-from bench.anatomy import Anatomy, dissect
+from bench.anatomy import Anatomy
+from bench.dissect import dissect
 from bench.data.splits import Arrays
 from bench.method import Phase, build
 

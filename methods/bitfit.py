@@ -20,6 +20,7 @@ class BitFit(Method):
     tables: bool = False
 
     family = "baseline"
+    merges = True
     paper = "Ben Zaken et al. 2022, arXiv 2106.10199"
 
     def attach(self, net: Anatomy) -> None:

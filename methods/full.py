@@ -14,6 +14,7 @@ class Full(Method):
     lr_factor: float = 0.2
 
     family = "baseline"
+    merges = True
 
     def __post_init__(self) -> None:
         if self.lr_factor <= 0:

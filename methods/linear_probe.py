@@ -9,6 +9,7 @@ from bench.method import Method, Shape
 @dataclass(frozen=True)
 class LinearProbe(Method):
     family = "baseline"
+    merges = True
 
     def attach(self, net: Anatomy) -> None:
         pass

@@ -32,8 +32,8 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.linear(F.linear(x, self.A), self.B)  # (..., d_in) -> (..., d_out)
 
-    def delta(self) -> Tensor:
-        return self.scale * self.B @ self.A  # (d_out, d_in)
+    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W + self.scale * self.B @ self.A, b
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class LoRA(Method):
 
     family = "low-rank"
     paper = "Hu et al. 2022, arXiv 2106.09685"
+    merges = True
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.targets or len(set(self.targets)) < len(self.targets):
@@ -56,9 +57,6 @@ class LoRA(Method):
                     raise UsageError(f"lora: no target is called {target!r}. Known: {', '.join(block.linear)}.")
                 slot = block.linear[target]
                 slot.add(LowRank(slot.d_in, slot.d_out, self.rank, self.alpha / self.rank))
-
-    def merge(self, net: Anatomy) -> None:
-        net.fold()
 
     def count(self, shape: Shape) -> int:
         ends = {"qkv": 4.0, "fc1": 1 + shape.mlp_ratio, "fc2": 1 + shape.mlp_ratio}  # (d_in + d_out) / M

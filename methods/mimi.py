@@ -65,7 +65,7 @@ class MiMi(Method):
 
         last = len(lengths) - 1
         return tuple(
-            Phase(n, f"cycle {k}", None if k == last else lambda net, k=k: prune(net, k + 1))  # type: ignore[misc]
+            Phase(n, f"cycle {k}", None if k == last else lambda net, _, k=k: prune(net, k + 1))  # type: ignore[misc]
             for k, n in enumerate(lengths)
         )
 
@@ -75,7 +75,7 @@ class MiMi(Method):
     def sizes(self, net: Anatomy) -> dict[str, int]:
         """Neurons left in every adapter, 0 where it has disappeared."""
         left = dict.fromkeys((b.exit.label for block in net.blocks for b in (block.attn, block.mlp)), 0)
-        return left | {net.verbs[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
+        return left | {net.adopted[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
 
     def reshape(self, net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
         for name, adapter in list(adapters(net).items()):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bench import backbones
-from bench.anatomy import Anatomy, dissect
+from bench.anatomy import Anatomy
+from bench.dissect import dissect
 
 
 @pytest.fixture(autouse=True)

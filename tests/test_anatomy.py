@@ -9,7 +9,8 @@ import torch
 from conftest import random_net
 from torch import Tensor, nn
 
-from bench.anatomy import Slot, dissect
+from bench.anatomy import Slot
+from bench.dissect import dissect
 from bench.errors import Incompatible, UnsupportedBackbone
 
 
@@ -24,8 +25,8 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.w.T + self.c
 
-    def delta(self) -> Tensor:
-        return self.w
+    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W + self.w, b + self.c
 
 
 def watch(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -134,7 +135,7 @@ def test_detach_leaves_the_backbone_as_it_was(backbone: str) -> None:
     for name in names:
         net.detach(name)
     assert torch.equal(net.model(IMAGES), before)
-    assert not net.pet and not net.verbs
+    assert not net.pet and not net.adopted
 
 
 def test_detaching_from_a_copy_leaves_the_original_attached(backbone: str) -> None:

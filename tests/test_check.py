@@ -83,8 +83,8 @@ class WrongDelta(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.w.T
 
-    def delta(self) -> Tensor:
-        return 1.001 * self.w
+    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W + 1.001 * self.w, b
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,13 @@ class Planted(Method):
         else:
             slot.then(layers.get(self.fault, Scale)(slot.d_out))
 
-    def merge(self, net: Anatomy) -> None:
-        if self.fault == "delta":
-            net.fold()
-        else:
-            super().merge(net)
-
     def count(self, shape: Shape) -> int | None:
         return shape.dims[0] + (self.fault == "count") if self.fault in ("", "count") else None
+
+
+@dataclass(frozen=True)
+class PlantedMerging(Planted):
+    merges = True
 
 
 FAULTS = {
@@ -140,5 +139,5 @@ def test_a_sound_method_passes(backbone: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
-    found = {name: text for name, text in check.run(Planted(fault), "pocket_vit") if text}
+    found = {name: text for name, text in check.run((PlantedMerging if fault == "delta" else Planted)(fault), "pocket_vit") if text}
     assert FAULTS[fault] in found

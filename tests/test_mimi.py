@@ -6,7 +6,8 @@ import torch
 from conftest import random_net
 
 from bench import check, registry
-from bench.anatomy import Anatomy, dissect
+from bench.anatomy import Anatomy
+from bench.dissect import dissect
 from bench.errors import UsageError
 from bench.method import Method, build
 from methods import mimi
@@ -76,7 +77,7 @@ def test_swin_t_keeps_the_numbers_of_neurons_that_the_paper_implies() -> None:
     for phase in method.phases(12):
         left.append(sum(method.sizes(net).values()))
         if phase.then:
-            phase.then(net)
+            phase.then(net, None)
     assert left == [1104, 552, 276, 138, 69, 34]
 
 
@@ -88,7 +89,7 @@ def test_cycles_only_ever_lose_neurons(backbone: str) -> None:
         check.steps(net, case.images())
         sizes.append(method.sizes(net))
         if phase.then:
-            phase.then(net)
+            phase.then(net, None)
     for earlier, later in zip(sizes, sizes[1:], strict=False):
         assert sum(later.values()) == sum(earlier.values()) // 2
         assert all(later[name] <= earlier[name] for name in earlier)

@@ -203,7 +203,7 @@ def test_a_phase_may_unfreeze_what_the_one_before_left_frozen() -> None:
     """Linear probing first, full fine-tuning then: features computed once must not outlive the first phase."""
     net, _ = net_with("linear_probe")
     before = net.model.get_parameter("blocks.0.attn.proj.weight").detach().clone()
-    phases = (Phase(1, then=lambda net: net.unfreeze(lambda name: True)), Phase(1))
+    phases = (Phase(1, then=lambda net, _: net.unfreeze(lambda name: True)), Phase(1))
     trained = train.fit(net, phases, SHORT, DATA, None, seed=0)
     assert not torch.equal(before, net.model.get_parameter("blocks.0.attn.proj.weight"))
     total = sum(p.numel() for p in net.model.parameters())

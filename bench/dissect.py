@@ -1,0 +1,145 @@
+"""Finds the handles of the anatomy in a model. A backbone whose blocks are not understood is refused by name."""
+
+from __future__ import annotations
+
+import re
+
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from timm.models.vision_transformer import Block as VitBlock
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from bench.anatomy import Anatomy, Block, Branch, Shape, Slot
+from bench.errors import UnsupportedBackbone
+
+
+def dissect(model: nn.Module) -> Anatomy:
+    """Handles on a timm ViT or Swin, or on our CvT; every parameter frozen but the head's.
+
+    Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
+    """
+    if type(model) is VisionTransformer:
+        net = _vit(model)
+    elif type(model) is SwinTransformer:
+        net = _swin(model)
+    else:
+        known = "timm's VisionTransformer and SwinTransformer"
+        raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
+    model.requires_grad_(False)
+    net.head.requires_grad_(True)
+    model.add_module("pet", nn.ModuleDict())
+    return net
+
+
+def _vit(model: VisionTransformer) -> Anatomy:
+    net = Anatomy(model, "vit")
+    paths = _paths(model, r"blocks\.\d+", VitBlock)
+    grid: tuple[int, int] = model.patch_embed.grid_size  # type: ignore[assignment]
+    net.blocks = tuple(_block(net, path, i, grid, model.num_prefix_tokens) for i, path in enumerate(paths))
+    net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
+    net.final = _norm(net, "fc_norm" if isinstance(model.norm, nn.Identity) else "norm")
+    net.shape = _shape(net, grid[0])
+    return net
+
+
+def _swin(model: SwinTransformer) -> Anatomy:
+    net = Anatomy(model, "swin")
+    paths = _paths(model, r"layers\.\d+\.blocks\.\d+", SwinTransformerBlock)
+    blocks = [model.get_submodule(path) for path in paths]
+    net.blocks = tuple(
+        _block(net, path, i, block.input_resolution, 0)  # type: ignore[arg-type]
+        for i, (path, block) in enumerate(zip(paths, blocks, strict=True))
+    )
+    net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
+    net.merging = tuple(
+        (_norm(net, f"{path}.norm"), _linear(net, f"{path}.reduction"))
+        for path, _ in model.named_modules()
+        if re.fullmatch(r"layers\.\d+\.downsample", path) and not isinstance(model.get_submodule(path), nn.Identity)
+    )
+    net.final = _norm(net, "norm")
+    net.shape = _shape(net, blocks[0].window_size[0])  # type: ignore[index]
+    return net
+
+
+def _paths(model: nn.Module, pattern: str, kind: type[nn.Module]) -> list[str]:
+    paths = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    for path in paths:
+        block = model.get_submodule(path)
+        if type(block) is not kind:
+            raise UnsupportedBackbone(f"{path} is a {type(block).__name__}; only {kind.__name__} is understood.")
+    return paths
+
+
+def _shape(net: Anatomy, side: int) -> Shape:
+    first = net.blocks[0]
+    return Shape(
+        dims=tuple(block.dim for block in net.blocks),
+        mlp_ratio=first.linear["fc1"].d_out / first.dim,
+        heads=tuple(block.heads for block in net.blocks),
+        side=side,
+        patch_norm=len(net.stem) > 1,
+    )
+
+
+def _linear(net: Anatomy, path: str, label: str | None = None, third: int | None = None) -> Slot:
+    try:
+        module = net.model.get_submodule(path)
+    except AttributeError as error:
+        raise UnsupportedBackbone(f"{path} is missing, which a plain block has.") from error
+    if not isinstance(module, nn.Linear):
+        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}, not a Linear.")
+    size = module.out_features // (1 if third is None else 3)
+    start = size * (third or 0)
+    return Slot(net, module, path, label or path, module.in_features, size, slice(start, start + size))
+
+
+def _norm(net: Anatomy, path: str) -> Slot:
+    module = net.model.get_submodule(path)
+    if not isinstance(module, nn.LayerNorm):
+        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}, not a LayerNorm.")
+    dim = module.normalized_shape[0]
+    return Slot(net, module, path, path, dim, dim, slice(0, dim))
+
+
+def _stem(net: Anatomy, conv: str, norm: str) -> tuple[Slot, ...]:
+    module = net.model.get_submodule(conv)
+    if not isinstance(module, nn.Conv2d):
+        raise UnsupportedBackbone(f"{conv} is a {type(module).__name__}, not a Conv2d.")
+    dim = module.out_channels
+    slots = [Slot(net, module, conv, conv, module.in_channels, dim, slice(0, dim), channel=1)]
+    if not isinstance(net.model.get_submodule(norm), nn.Identity):
+        slots.append(_norm(net, norm))
+    return tuple(slots)
+
+
+def _block(net: Anatomy, path: str, index: int, grid: tuple[int, int], prefix: int) -> Block:
+    attention = net.model.get_submodule(f"{path}.attn")
+    linears = {
+        "qkv": _linear(net, f"{path}.attn.qkv"),
+        "q": _linear(net, f"{path}.attn.qkv", f"{path}.attn.q", 0),
+        "k": _linear(net, f"{path}.attn.qkv", f"{path}.attn.k", 1),
+        "v": _linear(net, f"{path}.attn.qkv", f"{path}.attn.v", 2),
+        "proj": _linear(net, f"{path}.attn.proj"),
+        "fc1": _linear(net, f"{path}.mlp.fc1"),
+        "fc2": _linear(net, f"{path}.mlp.fc2"),
+    }
+    dim = linears["q"].d_in
+
+    def place(name: str, label: str) -> Slot:
+        module = net.model.get_submodule(name)
+        return Slot(net, module, name, label, dim, dim, slice(0, dim))
+
+    norm = {name: place(f"{path}.{name}", f"{path}.{name}") for name in ("norm1", "norm2")}
+    return Block(
+        index=index,
+        path=path,
+        dim=dim,
+        heads=attention.num_heads,  # type: ignore[arg-type]
+        grid=grid,
+        prefix=prefix,
+        attn=Branch(norm["norm1"], place(f"{path}.drop_path1", f"{path}.attn"), f"{path}.attn", linears["qkv"]),
+        mlp=Branch(norm["norm2"], place(f"{path}.drop_path2", f"{path}.mlp"), f"{path}.mlp", linears["fc1"]),
+        out=place(path, path),
+        linear=linears,
+        norm=norm,
+    )
