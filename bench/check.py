@@ -172,6 +172,60 @@ def seed_decides(case: Case) -> None:
         raise Fault("Two trainings under one seed give different outputs.")
 
 
+def runs_in_bfloat16(case: Case) -> None:
+    """Under bf16 autocast the outputs stay near those in float32, and every trained tensor gets a finite gradient."""
+    net, x = case.trained(), case.images()
+    exact = logits(net, x)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        out = net.model(x)
+    net.model.zero_grad(set_to_none=True)
+    F.cross_entropy(out.float(), LABELS).backward()
+    gap = float((out.detach().float() - exact).abs().max() / exact.abs().max())
+    if not gap < 0.1:
+        raise Fault(f"Outputs under bf16 autocast differ by {gap:.0%} of the largest.")
+    wrong = [n for n, p in net.trained().items() if p.grad is None or not bool(p.grad.isfinite().all())]
+    if wrong:
+        raise Fault(f"No finite gradient under bf16 autocast: {', '.join(wrong[:5])}.")
+
+
+def gradients(net: Anatomy, model: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
+    net.pet.eval()  # no dropout: it would hide what is compared
+    net.model.zero_grad(set_to_none=True)
+    F.cross_entropy(model(images), LABELS).backward()
+    found = {name: p.grad.clone() for name, p in net.trained().items() if p.grad is not None}
+    return found
+
+
+def _compare(expected: dict[str, Tensor], found: dict[str, Tensor], what: str) -> None:
+    for name, grad in expected.items():
+        if name not in found or not torch.allclose(grad, found[name], rtol=1e-6, atol=1e-9):
+            raise Fault(f"{what}, {name} gets another gradient.")
+
+
+def gradients_survive_checkpointing(case: Case) -> None:
+    """With every block recomputed in the backward pass the gradients are the same, or the method refuses."""
+    net, x = case.trained(torch.float64), case.images(torch.float64)
+    if not hasattr(net.model, "set_grad_checkpointing"):
+        return
+    expected = gradients(net, net.model, x)
+    net.model.set_grad_checkpointing(True)  # type: ignore[operator]
+    try:
+        found = gradients(net, net.model, x)
+    except Incompatible:
+        return
+    _compare(expected, found, "With gradient checkpointing")
+
+
+def compiles(case: Case) -> None:
+    """The model as torch.compile captures it gives the same gradients. (No code is generated: that takes minutes.)"""
+    net, x = case.trained(torch.float64), case.images(torch.float64)
+    expected = gradients(net, net.model, x)
+    torch._dynamo.reset()
+    found = gradients(net, torch.compile(net.model, backend="eager"), x)
+    torch._dynamo.reset()
+    _compare(expected, found, "Compiled")
+
+
 def merging_is_exact(case: Case) -> None:
     """A merged model has the backbone's own modules and FLOPs, and in float64 the same outputs to 1e-12."""
     net, x = case.trained(torch.float64), case.images(torch.float64)
@@ -196,20 +250,38 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     delta_restores,
     copies_are_independent,
     seed_decides,
+    runs_in_bfloat16,
+    gradients_survive_checkpointing,
+    compiles,
     merging_is_exact,
 )
+
+
+def refused(case: Case) -> str | None:
+    """Why the method does not take this backbone; None where it does. Raises Fault where that is not as declared."""
+    family = dissect(case.bare()).family
+    declared = family in type(case.method).supports.split()
+    try:
+        case.fresh()
+    except Incompatible as refusal:
+        if declared:
+            raise Fault(f"supports names {family!r}, but attach refuses it: {refusal}") from refusal
+        return str(refusal)
+    if not declared:
+        raise Fault(f"supports does not name {family!r}, but attach takes it.")
+    return None
 
 
 def run(method: Method, backbone: str) -> Iterator[tuple[str, str | None]]:
     """Each check's name with what it found, None where all is well; a method that refuses the backbone yields once."""
     case = Case(method, backbone)
     try:
-        case.fresh()
-    except Incompatible as refusal:
-        yield "refuses", str(refusal)
-        return
+        refusal = refused(case)
     except Exception as error:
-        yield "attaches", f"{type(error).__name__}: {error}"
+        yield "attaches", str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+        return
+    if refusal:
+        yield "refuses", refusal
         return
     for check in CHECKS:
         try:

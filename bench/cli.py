@@ -384,8 +384,9 @@ def list_command(args: argparse.Namespace) -> int:
     if args.what == "methods":
         from bench import registry
 
-        rows = [
-            (e.name, e.family, e.title.partition(": ")[2] or e.title, e.defaults)
+        rows = [("method", "family", "backbones", "merges", "paper", "hyper-parameters")]
+        rows += [
+            (e.name, e.family, " ".join(e.supports), "yes" if e.merges else "no", e.paper, e.defaults)
             for e in registry.entries(args.plugin).values()
         ]
     elif args.what == "backbones":
@@ -440,6 +441,9 @@ def count_command(args: argparse.Namespace) -> int:
     print(f"  trained parameters  {trained}")
     print(f"  all parameters      {params.total:,}")
     print(f"  GFLOPs an image     {counted.flops.unmerged / 1e9:.4f} unmerged, {merged}   (1 MAC = 2 FLOPs)")
+    print(
+        f"  without attention   {counted.flops_linear_conv.unmerged / 1e9:.4f} (the papers': linears and convolutions)"
+    )
     print(f"  storage             {stored.with_head:,} bytes, {stored.without_head:,} without head")
     print(f"  counted by          {counted.flops_counter}")
     return 0

@@ -44,8 +44,10 @@ def compute(net: Anatomy, size: int) -> Compute:
     finally:
         for module in fused:
             module.fused_attn = True  # type: ignore[assignment]
-    flops = counter.get_total_flops()
-    return Compute(macs=flops // 2, flops=flops)
+    by_operator = counter.get_flop_counts()["Global"]
+    flops = sum(by_operator.values())
+    products = sum(by_operator.get(operator, 0) for operator in (torch.ops.aten.bmm, torch.ops.aten.baddbmm))
+    return Compute(macs=flops // 2, flops=flops, flops_linear_conv=flops - products)
 
 
 def merged(method: Method, net: Anatomy) -> Anatomy | None:

@@ -16,7 +16,6 @@ from bench.errors import Incompatible, UsageError
 from bench.parse import parse, plain
 from bench.spec import Value, identity
 
-
 __all__ = ["Batches", "Method", "Phase", "Shape", "build", "params", "variant"]
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]

@@ -31,6 +31,7 @@ class Compute:
 
     macs: int
     flops: int
+    flops_linear_conv: int | None = None  # the papers' convention: 2 x MACs of linears and convolutions alone
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ class Entry:
     family: str
     paper: str
     defaults: str  # "rank=8 alpha=8.0"
+    supports: tuple[str, ...]  # families of backbones
+    merges: bool
+    doc: str  # the module's docstring
+    aliases: tuple[str, ...]
 
 
 def entries(plugins: Iterable[Path] = ()) -> dict[str, Entry]:
@@ -75,8 +79,8 @@ def _entry(path: Path, name: str, module: str) -> Entry:
         tree = ast.parse(path.read_text())
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid Python: {error}.") from error
-    title = (ast.get_docstring(tree) or "").split("\n")[0]
-    facts: dict[str, str] = {}
+    doc = ast.get_docstring(tree) or ""
+    facts: dict[str, str | bool] = {}
     defaults: list[str] = []
     for node in ast.walk(tree):
         if not (isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Method") for base in node.bases)):
@@ -89,18 +93,35 @@ def _entry(path: Path, name: str, module: str) -> Entry:
             if not isinstance(target, ast.Name) or value is None:
                 continue
             if isinstance(line, ast.Assign) or "ClassVar" in ast.unparse(line.annotation):  # type: ignore[attr-defined]
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                if isinstance(value, ast.Constant) and isinstance(value.value, str | bool):
                     facts[target.id] = value.value
             else:
                 defaults.append(f"{target.id}={ast.unparse(value)}")
-    return Entry(name, path, module, title, facts.get("family", "other"), facts.get("paper", ""), " ".join(defaults))
+    return Entry(
+        name=name,
+        path=path,
+        module=module,
+        title=doc.split("\n")[0],
+        family=str(facts.get("family", "other")),
+        paper=str(facts.get("paper", "")),
+        defaults=" ".join(defaults),
+        supports=tuple(str(facts.get("supports", "vit swin cvt")).split()),
+        merges=bool(facts.get("merges", False)),
+        doc=doc,
+        aliases=tuple(str(facts.get("aliases", "")).split()),
+    )
+
+
+def canonical(name: str, plugins: Iterable[Path] = ()) -> str:
+    """The method's own name, for one of its aliases too."""
+    return next((e.name for e in entries(plugins).values() if name in e.aliases), name)
 
 
 def load(name: str, plugins: Iterable[Path] = ()) -> type[Method]:
     """The method's class, imported."""
     from bench.method import Method
 
-    known = entries(plugins)
+    known, name = entries(plugins), canonical(name, plugins)
     if name not in known:
         raise unknown("method", name, known)
     entry = known[name]
@@ -130,10 +151,32 @@ def load(name: str, plugins: Iterable[Path] = ()) -> type[Method]:
 
 @cache
 def source_digest(cls: type[Method]) -> str:
-    """sha256 over a method's file and the shared layers ("_" files beside it) that it imports, as it was loaded."""
+    """sha256 over the code of a method's file and of the shared layers ("_" files beside it) that it imports.
+
+    As it was loaded, without comments, docstrings and what only describes it: to correct those changes no number.
+    """
     path = Path(sys.modules[cls.__module__].__file__ or "")
-    text = path.read_bytes()
-    for helper in sorted(path.parent.glob("_[!_]*.py")):
-        if f"{path.parent.name}.{helper.stem} import" in path.read_text():
-            text += helper.read_bytes()
-    return hashlib.sha256(text).hexdigest()[:16]
+    files = [path, *(h for h in sorted(path.parent.glob("_[!_]*.py")) if _imports(path, h.stem))]
+    return code_digest(file.read_text() for file in files)
+
+
+def code_digest(sources: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for source in sources:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                node.body = [line for line in node.body if not _describes(line)] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+def _imports(path: Path, helper: str) -> bool:
+    return f"{path.parent.name}.{helper} import" in path.read_text()
+
+
+def _describes(line: ast.stmt) -> bool:
+    if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
+        return True
+    names = [ast.unparse(target) for target in line.targets] if isinstance(line, ast.Assign) else []
+    return bool(names) and set(names) <= {"family", "paper", "supports", "merges", "aliases"}

@@ -22,9 +22,9 @@ from torch import nn
 
 from bench import backbones, measure, registry, train
 from bench.anatomy import Anatomy
-from bench.dissect import dissect
 from bench.cards import Dataset
 from bench.data import folder, prepare
+from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.method import Method, params, variant
 from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage
@@ -132,7 +132,14 @@ def _run(
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trained = train.fit(
-        net, phases, protocol, data, splits.val if held_out else None, seed=stream(spec, "data"), calibrate=job.method.calibrate, watch=watch
+        net,
+        phases,
+        protocol,
+        data,
+        splits.val if held_out else None,
+        seed=stream(spec, "data"),
+        calibrate=job.method.calibrate,
+        watch=watch,
     )
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 
@@ -278,6 +285,7 @@ class Counted:
     params: CountedParams
     macs: Folded
     flops: Folded
+    flops_linear_conv: Folded  # attention products left out, as most papers count
     flops_counter: str
     storage_bytes: Storage
 
@@ -297,6 +305,7 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
         params=_counted_params(net),
         macs=Folded(own.macs, other.macs if other else None),
         flops=Folded(own.flops, other.flops if other else None),
+        flops_linear_conv=Folded(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
         flops_counter=measure.COUNTER,
         storage_bytes=measure.storage(net),
     )

@@ -19,12 +19,20 @@ Row = tuple[str, str, str]  # method, variant, backbone
 NAMES = ("method", "variant", "backbone")
 MEANS = ("mean_datasets", "mean_groups", "ci95_low", "ci95_high")
 PARAMS = ("params_method", "params_deployed", "params_head", "params_trained", "trained_percent")
-COSTS = (*PARAMS, "gflops_unmerged", "gflops_merged", "storage_mb", "storage_mb_without_head", "pe")
+COSTS = (
+    *PARAMS,
+    "gflops_unmerged",
+    "gflops_merged",
+    "gflops_linear_conv",
+    "storage_mb",
+    "storage_mb_without_head",
+    "pe",
+)
 COUNTS = ("coverage", "seeds", "failed", "skipped")
 ORIGIN = ("rule", "protocol", "weights")
 MEASURED = (
     *("params_method", "params_deployed", "params_head", "params_total"),
-    *("flops_unmerged", "flops_merged", "storage_with_head", "storage_without_head"),
+    *("flops_unmerged", "flops_merged", "flops_linear_conv", "storage_with_head", "storage_without_head"),
 )
 FIXED = NAMES + MEANS + COSTS + COUNTS + ORIGIN
 
@@ -106,6 +114,7 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
         "trained_percent": 100 * trained / cost["params_total"],
         "gflops_unmerged": cost["flops_unmerged"] / 1e9,
         "gflops_merged": cost["flops_merged"] / 1e9,
+        "gflops_linear_conv": cost["flops_linear_conv"] / 1e9,
         "storage_mb": cost["storage_with_head"] / 1e6,
         "storage_mb_without_head": cost["storage_without_head"] / 1e6,
         "pe": pe(means[headline] / 100, trained),

@@ -16,7 +16,7 @@ RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "
 COST = (
     *("params_method", "params_deployed", "params_head", "params_total", "params_with_gradient"),
     *("storage_with_head", "storage_without_head"),
-    *("macs_unmerged", "flops_unmerged", "macs_merged", "flops_merged", "flops_counter"),
+    *("macs_unmerged", "flops_unmerged", "macs_merged", "flops_merged", "flops_linear_conv", "flops_counter"),
     *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
 )
 DEVICE = ("device", "device_name", "seconds")
@@ -92,6 +92,7 @@ def _cost(cost: Cost) -> dict[str, object]:
         "flops_unmerged": cost.unmerged.flops,
         "macs_merged": cost.merged.macs if cost.merged else None,
         "flops_merged": cost.merged.flops if cost.merged else None,
+        "flops_linear_conv": cost.unmerged.flops_linear_conv,
         "flops_counter": cost.flops_counter,
         "train_seconds": cost.train_seconds,
         "train_images_per_second": cost.train_images_per_second,
