@@ -261,4 +261,4 @@ class Anatomy:
         return copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
 
 
-__all__ = ["Anatomy", "Block", "Branch", "Hook", "Shape", "Slot"]
+__all__ = ["Anatomy", "Block", "Branch", "Hook", "Shape", "Slot", "Wire"]

@@ -7,18 +7,22 @@ broken.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import backbones, measure
+from bench import backbones, measure, registry
 from bench.anatomy import Anatomy
 from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible
-from bench.method import Method
+from bench.method import Method, build
 
 CLASSES, BATCH, STEPS = 5, 4, 3
 PHASES = 8  # epochs to divide among a method's phases
@@ -291,3 +295,21 @@ def run(method: Method, backbone: str) -> Iterator[tuple[str, str | None]]:
             yield check.__name__, str(fault)
         except Exception as error:  # a broken method is what this command is for
             yield check.__name__, f"{type(error).__name__}: {error}"
+
+
+def run_all(
+    cases: Sequence[tuple[str, str]], settings: Mapping[str, str], plugins: tuple[Path, ...]
+) -> Iterator[list[tuple[str, str | None]]]:
+    """What `run` finds for each (method, backbone), in order; several at a time where there are several cores."""
+    jobs = [(name, backbone, dict(settings), plugins) for name, backbone in cases]
+    workers = min(len(jobs), os.cpu_count() or 1)
+    if workers == 1:
+        yield from map(_run_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(_run_one, jobs)
+
+
+def _run_one(job: tuple[str, str, dict[str, str], tuple[Path, ...]]) -> list[tuple[str, str | None]]:
+    name, backbone, settings, plugins = job
+    return list(run(build(registry.load(name, plugins), settings, name), backbone))

@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     _common(count, out=False)
 
     check = verb("check", check_command, "test what every method owes: `bench check NAME`, or all")
-    check.add_argument("method", metavar="NAME|all")
+    check.add_argument("method", metavar="NAME|FILE|all")
     check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
     _common(check, out=False)
 
@@ -142,6 +142,15 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _method_names(args: argparse.Namespace) -> list[str]:
+    """The methods asked for by their own names, each once."""
+    from bench import registry
+
+    if args.method == "all":
+        return list(registry.entries(args.plugin))
+    return list(dict.fromkeys(registry.canonical(name, args.plugin) for name in args.method.split(",")))
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -193,7 +202,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
     if args.epochs is not None and args.epochs != protocol.epochs:
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
     backbones = args.backbone.split(",") if args.backbone else [backbone]
-    names = list(registry.entries(args.plugin)) if args.method == "all" else args.method.split(",")
+    names = _method_names(args)
     if args.set and len(names) > 1:
         raise UsageError(f"--set needs one method, to which it applies; --method names {len(names)}.")
     methods = {name: build(registry.load(name, args.plugin), _settings(args.set), name) for name in names}
@@ -453,22 +462,26 @@ def check_command(args: argparse.Namespace) -> int:
     from bench import registry
     from bench.method import build
 
-    names = list(registry.entries(args.plugin)) if args.method == "all" else [args.method]
+    if args.method.endswith(".py"):
+        args.plugin.append(Path(args.method))
+        args.method = Path(args.method).stem
+    names = _method_names(args)
     methods = {name: build(registry.load(name, args.plugin), _settings(args.set), name) for name in names}
 
     from bench import check
 
-    faults = 0
-    for name, method in methods.items():
-        for backbone in args.backbone.split(","):
-            print(f"{name} on {backbone}")
-            for promise, fault in check.run(method, backbone):
-                faults += fault is not None and promise != "refuses"
-                print(
-                    f"  {'ok  ' if fault is None else '    ' if promise == 'refuses' else 'FAIL'} {promise}",
-                    fault or "",
-                )
-    return 1 if faults else 0
+    cases = [(name, backbone) for name in methods for backbone in args.backbone.split(",")]
+    faults: Counter[str] = Counter()
+    for (name, backbone), findings in zip(
+        cases, check.run_all(cases, _settings(args.set), tuple(args.plugin)), strict=True
+    ):
+        print(f"{name} on {backbone}")
+        for promise, fault in findings:
+            mark = "    " if promise == "refuses" else "ok  " if fault is None else "FAIL"
+            faults[mark] += 1
+            print(f"  {mark} {promise}", fault or "", flush=True)
+    print(f"{faults['ok  ']} promises kept, {faults['FAIL']} broken, {faults['    ']} backbones refused.")
+    return 1 if faults["FAIL"] else 0
 
 
 def doctor_command(args: argparse.Namespace) -> int:

@@ -14,9 +14,9 @@ from torch import Tensor
 from bench.anatomy import Anatomy, Shape
 from bench.errors import Incompatible, UsageError
 from bench.parse import parse, plain
-from bench.spec import Value, identity
+from bench.spec import Value, added_later, identity
 
-__all__ = ["Batches", "Method", "Phase", "Shape", "build", "params", "variant"]
+__all__ = ["Batches", "Method", "Phase", "Shape", "added_later", "build", "params", "variant"]
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
