@@ -1,4 +1,4 @@
-"""Backbones: timm models by their full tag, and the two pocket backbones that ship with the package.
+"""Backbones: timm models by their full tag, CvT-13, and the two pocket backbones that ship with the package.
 
 A backbone carries the mean and std of the checkpoint it comes from (`normalisation`), never a data set's.
 """
@@ -20,9 +20,11 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from bench import cvt
 from bench.errors import UsageError, unknown
 
 WEIGHTS = Path(__file__).parent / "weights"
+HEAD = ("head.", "classifier.")  # of the names of a head's tensors, ours and Hugging Face's
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ def create(name: str, *, classes: int, weights: str = "pretrained", device: str 
         model.pretrained_cfg = {"mean": pocket.mean, "std": pocket.std, "input_size": (3, 32, 32)}  # type: ignore[assignment]
         if weights == "pretrained":
             _load(model, WEIGHTS / f"{name}.safetensors", name)
+    elif name in cvt.HUB:
+        model = cvt.create(name, classes=classes, pretrained=weights == "pretrained")
     else:
         if not timm.is_model(name.split(".")[0]):
-            raise unknown("backbone", name, [*POCKET, *timm.list_models()])
+            raise unknown("backbone", name, [*POCKET, *cvt.HUB, *timm.list_models()])
         model = _timm_model(name, classes, pretrained=weights == "pretrained")
     if weights not in ("pretrained", "random"):
         _load(model, Path(weights), name)
@@ -97,14 +101,13 @@ def _timm_model(name: str, classes: int, *, pretrained: bool) -> nn.Module:
 def _load(model: nn.Module, path: Path, name: str) -> None:
     """Loads every tensor but the head, which belongs to another task."""
     if not path.is_file():
-        raise UsageError(
-            f"No weights of {name!r} at {path}. Make them with 'bench pretrain {name} --data DIR --out {path.parent}'."
-        )
+        make = f" Make them with 'bench pretrain {name} --data DIR --out {path.parent}'." if name in POCKET else ""
+        raise UsageError(f"No weights of {name!r} at {path}.{make}")
     try:
-        tensors = {key: value for key, value in load_file(path).items() if not key.startswith("head.")}
+        tensors = {key: value for key, value in load_file(path).items() if not key.startswith(HEAD)}
     except SafetensorError as error:
         raise UsageError(f"{path} is not a safetensors file ({error}).") from error
-    own = {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(HEAD)}
     wrong = sorted(set(tensors) ^ set(own) or {key for key, value in own.items() if value.shape != tensors[key].shape})
     if wrong:
         few = ", ".join(wrong[:3])
@@ -128,7 +131,7 @@ def weights_digest(model: nn.Module) -> str:
     """sha256 over names, shapes and bytes of the backbone's own tensors, 16 hex digits; head and method left out."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
-        if not key.startswith(("head.", "pet.")):
+        if not key.startswith((*HEAD, "pet.")):
             digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -99,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
     _common(check, out=False)
 
+    paper = verb("paper", paper_command, "trained parameters that the papers print, against ours")
+    paper.add_argument("what", choices=("counts",))
+    paper.add_argument("--csv", action="store_true", help="print CSV, with the reason of every erratum")
+
     for name, action, text in (
         ("table", table_command, "rebuild and print the leaderboards of a results folder"),
         ("plot", plot_command, "redraw the plots of a results folder"),
@@ -482,6 +486,12 @@ def check_command(args: argparse.Namespace) -> int:
             print(f"  {mark} {promise}", fault or "", flush=True)
     print(f"{faults['ok  ']} promises kept, {faults['FAIL']} broken, {faults['    ']} backbones refused.")
     return 1 if faults["FAIL"] else 0
+
+
+def paper_command(args: argparse.Namespace) -> int:
+    from bench import paper
+
+    return paper.paper_command(args)
 
 
 def doctor_command(args: argparse.Namespace) -> int:

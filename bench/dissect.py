@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from timm.models.vision_transformer import Block as VitBlock
@@ -10,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from bench.anatomy import Anatomy, Block, Branch, Shape, Slot
+from bench.cvt import Cvt
 from bench.errors import UnsupportedBackbone
 
 
@@ -22,8 +24,10 @@ def dissect(model: nn.Module) -> Anatomy:
         net = _vit(model)
     elif type(model) is SwinTransformer:
         net = _swin(model)
+    elif type(model) is Cvt:
+        net = _cvt(model)
     else:
-        known = "timm's VisionTransformer and SwinTransformer"
+        known = "timm's VisionTransformer and SwinTransformer, and CvT"
         raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
     model.requires_grad_(False)
     net.head.requires_grad_(True)
@@ -34,7 +38,8 @@ def dissect(model: nn.Module) -> Anatomy:
 def _vit(model: VisionTransformer) -> Anatomy:
     net = Anatomy(model, "vit")
     paths = _paths(model, r"blocks\.\d+", VitBlock)
-    grid: tuple[int, int] = model.patch_embed.grid_size  # type: ignore[assignment]
+    embedding: Any = model.patch_embed
+    grid: tuple[int, int] = embedding.grid_size
     net.blocks = tuple(_block(net, path, i, grid, model.num_prefix_tokens) for i, path in enumerate(paths))
     net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
     net.final = _norm(net, "fc_norm" if isinstance(model.norm, nn.Identity) else "norm")
@@ -45,9 +50,9 @@ def _vit(model: VisionTransformer) -> Anatomy:
 def _swin(model: SwinTransformer) -> Anatomy:
     net = Anatomy(model, "swin")
     paths = _paths(model, r"layers\.\d+\.blocks\.\d+", SwinTransformerBlock)
-    blocks = [model.get_submodule(path) for path in paths]
+    blocks: list[Any] = [model.get_submodule(path) for path in paths]
     net.blocks = tuple(
-        _block(net, path, i, block.input_resolution, 0)  # type: ignore[arg-type]
+        _block(net, path, i, block.input_resolution, 0)
         for i, (path, block) in enumerate(zip(paths, blocks, strict=True))
     )
     net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
@@ -57,7 +62,26 @@ def _swin(model: SwinTransformer) -> Anatomy:
         if re.fullmatch(r"layers\.\d+\.downsample", path) and not isinstance(model.get_submodule(path), nn.Identity)
     )
     net.final = _norm(net, "norm")
-    net.shape = _shape(net, blocks[0].window_size[0])  # type: ignore[index]
+    net.shape = _shape(net, blocks[0].window_size[0])
+    return net
+
+
+def _cvt(model: Cvt) -> Anatomy:
+    net = Anatomy(model, "cvt")
+    blocks: list[Block] = []
+    ends: list[tuple[Slot, ...]] = []  # the convolution and the norm at the entry of every stage
+    side = model.size
+    for number, stage in enumerate(model.stages):
+        path = f"cvt.encoder.stages.{number}"
+        entry = f"{path}.embedding.convolution_embeddings"
+        ends.append(_stem(net, f"{entry}.projection", f"{entry}.normalization"))
+        conv: Any = ends[-1][0].module
+        side = (side + 2 * conv.padding[0] - conv.kernel_size[0]) // conv.stride[0] + 1
+        for layer in range(len(stage.layers)):
+            blocks.append(_cvt_block(net, f"{path}.layers.{layer}", len(blocks), side, hasattr(stage, "cls_token")))
+    net.blocks, net.stem, net.merging = tuple(blocks), ends[0], tuple(ends[1:])
+    net.final = _norm(net, "layernorm")
+    net.shape = _shape(net, 0)  # its tokens attend to those of a coarser grid
     return net
 
 
@@ -124,12 +148,8 @@ def _block(net: Anatomy, path: str, index: int, grid: tuple[int, int], prefix: i
         "fc2": _linear(net, f"{path}.mlp.fc2"),
     }
     dim = linears["q"].d_in
-
-    def place(name: str, label: str) -> Slot:
-        module = net.model.get_submodule(name)
-        return Slot(net, module, name, label, dim, dim, slice(0, dim))
-
-    norm = {name: place(f"{path}.{name}", f"{path}.{name}") for name in ("norm1", "norm2")}
+    norm = {name: _place(net, f"{path}.{name}", dim) for name in ("norm1", "norm2")}
+    ends = [_place(net, f"{path}.drop_path{i}", dim, f"{path}.{part}") for i, part in ((1, "attn"), (2, "mlp"))]
     return Block(
         index=index,
         path=path,
@@ -137,9 +157,45 @@ def _block(net: Anatomy, path: str, index: int, grid: tuple[int, int], prefix: i
         heads=attention.num_heads,  # type: ignore[arg-type]
         grid=grid,
         prefix=prefix,
-        attn=Branch(norm["norm1"], place(f"{path}.drop_path1", f"{path}.attn"), f"{path}.attn", linears["qkv"]),
-        mlp=Branch(norm["norm2"], place(f"{path}.drop_path2", f"{path}.mlp"), f"{path}.mlp", linears["fc1"]),
-        out=place(path, path),
+        attn=Branch(norm["norm1"], ends[0], f"{path}.attn", linears["qkv"]),
+        mlp=Branch(norm["norm2"], ends[1], f"{path}.mlp", linears["fc1"]),
+        out=_place(net, path, dim),
         linear=linears,
         norm=norm,
     )
+
+
+def _cvt_block(net: Anatomy, path: str, index: int, side: int, has_class_token: bool) -> Block:
+    """q, k and v are linears of their own, each behind its own convolution: no single linear reads the norm's output.
+
+    A branch ends at its last dropout. What drops paths stands behind the sum in the MLP, and is at rate zero.
+    """
+    where = {
+        "q": "attention.attention.projection_query",
+        "k": "attention.attention.projection_key",
+        "v": "attention.attention.projection_value",
+        "proj": "attention.output.dense",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+    }
+    linears = {name: _linear(net, f"{path}.{part}") for name, part in where.items()}
+    dim = linears["q"].d_in
+    norm = {"norm1": _norm(net, f"{path}.layernorm_before"), "norm2": _norm(net, f"{path}.layernorm_after")}
+    ends = [_place(net, f"{path}.{part}.dropout", dim, f"{path}.{part}") for part in ("attention.output", "output")]
+    return Block(
+        index=index,
+        path=path,
+        dim=dim,
+        heads=net.model.get_submodule(f"{path}.attention.attention").num_heads,  # type: ignore[arg-type]
+        grid=(side, side),
+        prefix=int(has_class_token),
+        attn=Branch(norm["norm1"], ends[0], f"{path}.attention", None),
+        mlp=Branch(norm["norm2"], ends[1], f"{path}.intermediate", linears["fc1"]),
+        out=_place(net, path, dim),
+        linear=linears,
+        norm=norm,
+    )
+
+
+def _place(net: Anatomy, path: str, dim: int, label: str | None = None) -> Slot:
+    return Slot(net, net.model.get_submodule(path), path, label or path, dim, dim, slice(0, dim))

@@ -75,6 +75,12 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
 
 
 def _entry(path: Path, name: str, module: str) -> Entry:
+    return _read_entry(path, name, module, path.stat().st_mtime_ns)
+
+
+@cache
+def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
+    """Once for every state of the file, which `changed` names."""
     try:
         tree = ast.parse(path.read_text())
     except (SyntaxError, UnicodeDecodeError) as error:
