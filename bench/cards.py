@@ -13,6 +13,8 @@ from bench.errors import UsageError, unknown
 from bench.parse import parse
 from bench.spec import Protocol
 
+Metric = Literal["top1", "mean_per_class", "map11", "auc"]  # bench.metrics computes them
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -27,12 +29,13 @@ class Sizes:
 class Dataset:
     title: str
     classes: int
-    metric: Literal["top1"]
+    metric: Metric
     source: str  # "reader:argument", read by bench.data
     sizes: Sizes
-    fingerprint: str  # sha256 of the splits as read
+    fingerprint: str  # sha256 of the splits as read; empty where it is known only once they are prepared
     license: str
     citation: str
+    superseded_by: str | None = None  # the name of the card that corrects this one
     name: str = ""  # "suite/key", filled in from the table's key
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from timm.layers import Attention, Mlp
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block as VitBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -88,10 +89,15 @@ def _cvt(model: Cvt) -> Anatomy:
 def _paths(model: nn.Module, pattern: str, kind: type[nn.Module]) -> list[str]:
     paths = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
     for path in paths:
-        block = model.get_submodule(path)
-        if type(block) is not kind:
-            raise UnsupportedBackbone(f"{path} is a {type(block).__name__}; only {kind.__name__} is understood.")
+        _only(model, path, kind)
     return paths
+
+
+def _only(model: nn.Module, path: str, kind: type[nn.Module]) -> nn.Module:
+    module = model.get_submodule(path)
+    if type(module) is not kind:
+        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}; only {kind.__name__} is understood.")
+    return module
 
 
 def _shape(net: Anatomy, side: int) -> Shape:
@@ -137,7 +143,8 @@ def _stem(net: Anatomy, conv: str, norm: str) -> tuple[Slot, ...]:
 
 
 def _block(net: Anatomy, path: str, index: int, grid: tuple[int, int], prefix: int) -> Block:
-    attention = net.model.get_submodule(f"{path}.attn")
+    attention = _only(net.model, f"{path}.attn", WindowAttention if net.family == "swin" else Attention)
+    _only(net.model, f"{path}.mlp", Mlp)
     linears = {
         "qkv": _linear(net, f"{path}.attn.qkv"),
         "q": _linear(net, f"{path}.attn.qkv", f"{path}.attn.q", 0),

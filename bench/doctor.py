@@ -70,9 +70,9 @@ def _weights() -> list[Finding]:
 def _data() -> list[Finding]:
     from bench.data import prepare
 
-    home = prepare.cache_folder()
+    home = prepare.data_root()
     near = next(parent for parent in (home, *home.parents) if parent.exists())
     free = shutil.disk_usage(near).free / 1e9
     level: Literal["ok", "note"] = "ok" if free > 1 else "note"
-    sets = sum(1 for entry in home.glob("[!.]*") if entry.is_dir()) if home.is_dir() else 0
+    sets = len(list(home.glob("prepared/*/meta.json")))
     return [Finding(level, "data", f"{home}: {sets} prepared datasets, {free:.0f} GB free. BENCH_DATA moves it.")]

@@ -20,16 +20,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import backbones, measure, registry, train
+from bench import backbones, measure, metrics, registry, train
 from bench.anatomy import Anatomy
 from bench.cards import Dataset
-from bench.data import folder, prepare
+from bench.data import fewshot, folder, sources
+from bench.data.prepare import Transform
+from bench.data.splits import Splits
 from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
-from bench.method import Method, params, variant
+from bench.method import Method, Phase, params, variant
 from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage
 from bench.spec import Protocol, RunSpec, stream
 from bench.store import Store, write_atomically
+
+EMPTY = np.arange(0)
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,11 @@ def _run(
 ) -> dict[str, object]:
     spec, protocol = job.spec, job.spec.protocol
     net = prepare_model(job)
-    phases = job.method.phases(protocol.epochs)
+    phases = phases_of(job.method, protocol)
     size = protocol.image_size or backbones.input_size(net.model)
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
-    splits = prepare.load(job.card, size, job.source)
+    splits = divided(sources.load(job.card, Transform(size, protocol.resize), job.source), protocol, spec.seed)
     held_out = protocol.train_on == "train"
     data = splits.train if held_out else splits.train + splits.val
     if job.device == "cuda":
@@ -138,6 +142,7 @@ def _run(
         data,
         splits.val if held_out else None,
         seed=stream(spec, "data"),
+        metric=job.card.metric,
         calibrate=job.method.calibrate,
         watch=watch,
     )
@@ -145,14 +150,17 @@ def _run(
 
     test = splits.test.open(trained)
     begin = time.perf_counter()
-    predictions = train.predict(trained.reported, test)
+    logits = train.predict(trained.reported, test)
     inference = len(test) / (time.perf_counter() - begin)
-    files.update(labels=_small(test.labels), predictions=_small(predictions))
-    score = float((predictions == test.labels).mean())
+    files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
+    if job.card.metric in ("map11", "auc"):
+        files["logits"] = logits.astype(np.float16)
+    metric = job.card.metric
+    score = metrics.score(metric, logits, test.labels)
     most = trained.most - measure.head_params(net)
     merged = measure.merged(job.method, trained.reported)
     return {
-        "scores": Scores(job.card.metric, protocol.choose, score, len(test), trained.val),
+        "scores": Scores(metric, protocol.choose, score, len(test), trained.val),
         "cost": Cost(
             params=_params(trained.reported, most, trained.with_gradient),
             storage_bytes=measure.storage(trained.reported),
@@ -168,7 +176,9 @@ def _run(
             Milestone(
                 name=snapshot.name,
                 epoch=snapshot.epoch,
-                score=score if snapshot.net is trained.reported else train.accuracy(snapshot.net, test),
+                score=score
+                if snapshot.net is trained.reported
+                else train.evaluate(snapshot.net, test, metric),
                 params=_params(snapshot.net, most, trained.with_gradient),
                 storage_bytes=measure.storage(snapshot.net),
                 unmerged=measure.compute(snapshot.net, size),
@@ -179,6 +189,25 @@ def _run(
         ),
         "epochs": trained.epochs,
     }
+
+
+def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
+    """The method's phases; where the protocol's epochs are those of one phase, as many times the epochs."""
+    if protocol.epochs_of == "run":
+        return method.phases(protocol.epochs)
+    return method.phases(protocol.epochs * len(method.phases(10**6)))
+
+
+def divided(splits: Splits, protocol: Protocol, seed: int) -> Splits:
+    """The splits as the protocol trains on them: `shots` images a class, drawn by the seed; val cut off train."""
+    train_split, val = splits.train, splits.val
+    if protocol.shots is not None:
+        train_split, val = train_split.take(fewshot.sample(train_split.labels, protocol.shots, seed)), val.take(EMPTY)
+    share = protocol.val_share or (0.2 if protocol.train_on == "train" and len(val) == 0 else None)
+    if share is not None:
+        keep, cut = fewshot.carve(train_split.labels, share)
+        train_split, val = train_split.take(keep), train_split.take(cut)
+    return Splits(train_split, val, splits.test, splits.classes, splits.fingerprint)
 
 
 def prepare_model(job: Job) -> Anatomy:

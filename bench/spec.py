@@ -47,10 +47,19 @@ class Protocol:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    resize: Literal["squash", "crop"] = added_later("squash")  # an image to its square: as a whole, or its centre
+    augment: Literal["none", "mimi"] = added_later("none")  # of training images, on the device: bench.data.augment
+    shots: int | None = added_later(None)  # images per class, drawn by the run's seed; None: all
+    val_share: float | None = added_later(None)  # of each class, cut off train where val is that; None: the card's val
+    epochs_of: Literal["run", "phase"] = added_later("run")  # whether `epochs` are all, or those of each phase
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ValueError("val_share must lie between 0 and 1")
+        if self.shots is not None and self.shots < 1:
+            raise ValueError("shots must be at least 1")
         if self.lr <= 0 or not 0 <= self.warmup < 1:
             raise ValueError("lr must be positive and warmup lie in [0, 1)")
         if self.choose == "validation" and self.train_on == "train+val":

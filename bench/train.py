@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from bench import backbones
 from bench.anatomy import Anatomy
+from bench.cards import Metric
 from bench.data.splits import Arrays, Ended
 from bench.errors import BenchError
 from bench.method import Batches, Phase
+from bench.metrics import score
 from bench.record import Epoch
 from bench.spec import Protocol
 
@@ -69,6 +71,7 @@ def fit(
     val: Arrays | None,
     *,
     seed: int,
+    metric: Metric = "top1",
     calibrate: Callable[[Anatomy, Batches], None] = lambda net, batches: None,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
@@ -102,7 +105,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 logits, labels = feed(index, protocol.precision)
-                loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
+                loss = loss_of(logits, labels, protocol.label_smoothing)
                 loss.backward()
                 if step < 3:
                     for name, p in net.trained().items():
@@ -118,10 +121,10 @@ def fit(
             if not math.isfinite(mean_loss):
                 raise Diverged(f"The loss was {mean_loss} in epoch {len(epochs) + 1}: training has diverged.")
             seconds = time.perf_counter() - began
-            score = accuracy(net, val) if val is not None else None
-            epochs.append(Epoch(number, mean_loss, lr, seconds, score))
-            if protocol.choose == "validation" and score is not None and (best is None or score > best[0]):
-                best = (score, net.snapshot())
+            val_score = evaluate(net, val, metric) if val is not None else None
+            epochs.append(Epoch(number, mean_loss, lr, seconds, val_score))
+            if protocol.choose == "validation" and val_score is not None and (best is None or val_score > best[0]):
+                best = (val_score, net.snapshot())
             watch(Progress(phase.name, len(epochs), total, mean_loss, len(train) / seconds))
         last = number == len(phases) - 1
         snapshots.append(Snapshot(phase.name, len(epochs), net if last else net.snapshot()))
@@ -131,9 +134,11 @@ def fit(
     if not all(bool(p.isfinite().all()) for p in net.trained().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
     seconds = time.perf_counter() - start
-    reported, val_score = (best[1], best[0]) if best else (net, epochs[-1].val)
+    reported, reported_val = (best[1], best[0]) if best else (net, epochs[-1].val)
     images = total * len(train)
-    return Trained(tuple(snapshots), reported, val_score, tuple(epochs), sum(touched.values()), most, seconds, images)
+    return Trained(
+        tuple(snapshots), reported, reported_val, tuple(epochs), sum(touched.values()), most, seconds, images
+    )
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -205,17 +210,23 @@ def features(net: Anatomy, data: Arrays) -> Tensor:
     return torch.cat(parts)
 
 
+def loss_of(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy; for labels (B, C), several classes to an image, binary cross-entropy of each class."""
+    if labels.ndim == 2:
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
 @torch.no_grad()
 def predict(net: Anatomy, data: Arrays) -> np.ndarray:
-    """The most likely class of every image, int64 (N,), in float32."""
+    """The logits of every image, float32 (N, C)."""
     net.model.eval()
     parts = [
-        net.model(normalise(net, data.images[start : start + EVAL_BATCH])).argmax(1).cpu().numpy()
+        net.model(normalise(net, data.images[start : start + EVAL_BATCH])).float().cpu().numpy()
         for start in range(0, len(data), EVAL_BATCH)
     ]
     return np.concatenate(parts)
 
 
-def accuracy(net: Anatomy, data: Arrays) -> float:
-    """top-1: the share of images whose class is predicted."""
-    return float((predict(net, data) == data.labels).mean())
+def evaluate(net: Anatomy, data: Arrays, metric: Metric) -> float:
+    return score(metric, predict(net, data), data.labels)

@@ -19,7 +19,10 @@ from bench.method import build
 from methods._spatial import blocks_with_patches_out, from_map, to_map
 
 SWIN, VIT = "swin_tiny_patch4_window7_224", "vit_base_patch16_224"
-CLIP, POOLED = "vit_base_patch32_clip_quickgelu_224", "vit_base_patch16_siglip_gap_224"  # POOLED: head on the mean patch
+CLIP, POOLED = (
+    "vit_base_patch32_clip_quickgelu_224",
+    "vit_base_patch16_siglip_gap_224",
+)  # POOLED: head on the mean patch
 IN_PLACE = ("att_blocks", "mlp_blocks", "ln_tuning")
 
 
@@ -109,7 +112,9 @@ def depthwise(v: Tensor, weight: Tensor, bias: Tensor, grid: tuple[int, int], pr
     return out
 
 
-@pytest.mark.parametrize(("name", "index"), [("oblong_vit", 0), ("pocket_vit", 1), ("pocket_swin", 0), ("pocket_swin", 1)])
+@pytest.mark.parametrize(
+    ("name", "index"), [("oblong_vit", 0), ("pocket_vit", 1), ("pocket_swin", 0), ("pocket_swin", 1)]
+)
 def test_lepe_adds_a_depthwise_convolution_of_the_values(name: str, index: int) -> None:
     net = attach(NETS[name](), "lepe")
     block = net.blocks[index]

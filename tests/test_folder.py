@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import folder, prepare
+from bench.data import folder, sources
+from bench.data.prepare import Transform
 from bench.errors import UsageError
 
 
@@ -71,7 +72,7 @@ def test_the_fingerprint_follows_names_labels_and_pixels(tmp_path: Path) -> None
 def test_images_are_decoded_once_and_equal_a_plain_resize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "cache"))
     source = folder.divide(paint(tmp_path / "pets", {"cat": 5, "dog": 5}))
-    splits = prepare.load(folder.card(source), 16, source)
+    splits = sources.load(folder.card(source), Transform(16), source)
     path, label = source.parts["train"][2]
     plain = Image.open(source.root / path).resize((16, 16), Image.Resampling.BICUBIC)
     assert np.array_equal(splits.train.images[2], np.asarray(plain))
@@ -80,9 +81,9 @@ def test_images_are_decoded_once_and_equal_a_plain_resize(tmp_path: Path, monkey
     def refuse(*_: object) -> None:
         raise AssertionError("decoded twice")
 
-    monkeypatch.setattr(folder, "decode_all", refuse)
-    again = prepare.load(folder.card(source), 16, source)
-    assert np.array_equal(again.train.images, splits.train.images)
+    monkeypatch.setattr(sources, "open_image", refuse)
+    again = sources.load(folder.card(source), Transform(16), source)
+    assert np.array_equal(again.train.images[:], splits.train.images[:])
 
 
 def test_the_division_is_put_down(tmp_path: Path) -> None:
@@ -118,5 +119,5 @@ def test_a_broken_image_is_named_and_nothing_half_built_is_left(
     (root / "dog/003.png").write_bytes(whole[: len(whole) // 2])
     source = folder.divide(root)
     with pytest.raises(UsageError, match=r"dog/003.png is not a readable image"):
-        prepare.load(folder.card(source), 16, source)
-    assert list((tmp_path / "cache").iterdir()) == []
+        sources.load(folder.card(source), Transform(16), source)
+    assert list((tmp_path / "cache/prepared").iterdir()) == []

@@ -71,9 +71,9 @@ def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(source: fo
 
 
 def test_methods_at_one_seed_start_from_the_same_head(source: folder.ImageFolder) -> None:
-    heads = [run.prepare_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
+    heads = [run.sources_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
     assert all((heads[0] == head).all() for head in heads[1:])
-    assert (heads[0] != run.prepare_model(job(source, "lora", seed=1)).head.weight).any()
+    assert (heads[0] != run.sources_model(job(source, "lora", seed=1)).head.weight).any()
     specs = [job(source, name).spec for name in ("lora", "adapters")]
     assert stream(specs[0], "data") == stream(specs[1], "data")
 
@@ -122,14 +122,14 @@ def test_a_test_split_opened_during_training_fails_the_run(
 ) -> None:
     """The planted fault: a loop that peeks at the test split after its first epoch."""
     kept: list[Sealed] = []
-    load_splits = run.prepare.load
+    load_splits = run.sources.load
 
     def spy(*args: object) -> object:
         splits = load_splits(*args)  # type: ignore[arg-type]
         kept.append(splits.test)
         return splits
 
-    monkeypatch.setattr(run.prepare, "load", spy)
+    monkeypatch.setattr(run.sources, "load", spy)
 
     def peek(_: object) -> Arrays:
         return kept[0].open(None)
@@ -141,7 +141,7 @@ def test_a_test_split_opened_during_training_fails_the_run(
 
 def test_the_weights_digest_is_the_backbones_whatever_the_method(source: folder.ImageFolder) -> None:
     digests = {
-        run.backbones.weights_digest(run.prepare_model(job(source, name)).model)
+        run.backbones.weights_digest(run.sources_model(job(source, name)).model)
         for name in ("linear_probe", "lora", "mimi")
     }
     assert len(digests) == 1

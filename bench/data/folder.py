@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bench.cards import Dataset, Sizes
+from bench.data.items import open_image
 from bench.errors import UsageError
 from bench.store import write_atomically
 
@@ -40,14 +41,8 @@ def list_images(folder: Path, classes: tuple[str, ...]) -> list[Item]:
 
 def decode(path: Path, size: int) -> np.ndarray:
     """One image as uint8 (size, size, 3): RGB, resized to a square by bicubic interpolation where it is not one yet."""
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-            if rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
-            return np.asarray(rgb)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is not a readable image ({error}). Remove or replace it.") from error
+    rgb = open_image(path)
+    return np.asarray(rgb if rgb.size == (size, size) else rgb.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def decode_all(paths: list[Path], size: int, workers: int = 4) -> np.ndarray:

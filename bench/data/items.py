@@ -44,10 +44,6 @@ class Items:
         return digest.hexdigest()
 
 
-Source = Callable[[Path, str], Mapping[str, Items]]
-"""A reader of one layout: source(root, argument) -> {"train": ..., "val": ..., "test": ...}; raises UsageError."""
-
-
 def open_image(path: Path) -> Image.Image:
     """An image file as PIL RGB, fully decoded. Raises UsageError naming the file."""
     try:
@@ -57,3 +53,14 @@ def open_image(path: Path) -> Image.Image:
         raise UsageError(f"{path} is missing, though the list of images names it.") from error
     except DECODING as error:
         raise UsageError(f"{path} is not a readable image ({error}). Remove or replace it.") from error
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which the data sets of a suite lie on disk."""
+
+    name: str  # "vtab1k", as recorded with every run
+    title: str  # what a person calls it: "community folder vtab-1k/<dataset>/{images,train800.txt,...}"
+    find: Callable[[Path, str], bool]  # is the data set of this key below this folder? Cheap, raises nothing
+    open: Callable[[Path, str], Mapping[str, Items]]  # its splits "train", "val" (may be absent) and "test"
+    reencoded: bool = False  # the images were compressed again on the way: not the pixels of the originals

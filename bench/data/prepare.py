@@ -1,95 +1,245 @@
 """Decode once: every split becomes one uint8 array on disk, memory-mapped by all methods, seeds and runs after that.
 
-    <cache>/<dataset>-<fingerprint>-<size>/{train,val,test}.{images,labels}.npy
+    <root>/prepared/<suite>-<dataset>-<key>-<size>[-crop]/{train,val,test}.{images,labels}.npy, meta.json
 
-The cache is BENCH_DATA, or petbench in the user's cache folder. A folder there is complete: built aside, then renamed.
+The root is BENCH_DATA, or petbench in the user's cache folder. `key` names the source: the card's fingerprint, or a
+digest of which images are in which split. A folder there is complete: it is built aside by one process while others
+wait, in pieces that survive a crash, and then renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from bench.cards import Dataset
-from bench.data import folder, pocket
+from bench.data.items import Items
 from bench.data.splits import Arrays, Sealed, Splits
 from bench.errors import UsageError
+from bench.lease import Lease
+from bench.store import write_atomically
 
 PARTS = ("train", "val", "test")
+PIECE = 256  # images between two marks of progress
+BAD = 20  # unreadable images told at once
+
+REMEDY = (
+    "Make room ('bench data prune' removes prepared arrays), or choose another folder with --data-root or BENCH_DATA."
+)
+
+Watch = Callable[[str, int, int], None]  # split, images done, images in all
 
 
-def cache_folder() -> Path:
+@dataclass(frozen=True)
+class Transform:
+    """How an image becomes a square: squashed as a whole, or its shorter side fitted and the centre cut out."""
+
+    size: int
+    resize: Literal["squash", "crop"] = "squash"
+
+    def __str__(self) -> str:
+        return str(self.size) if self.resize == "squash" else f"{self.size}-crop"
+
+    def __call__(self, image: Image.Image | np.ndarray) -> tuple[np.ndarray, bytes]:
+        """uint8 (S, S, 3), bicubic, and the digest of the original's pixels."""
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        rgb = image.convert("RGB")
+        digest = hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).digest()[:16]
+        size, (width, height) = self.size, rgb.size
+        if (width, height) != (size, size):
+            box = None
+            if self.resize == "crop":
+                side = min(width, height)
+                left, top = (width - side) / 2, (height - side) / 2
+                box = (left, top, left + side, top + side)
+            rgb = rgb.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(rgb), digest
+
+
+def data_root() -> Path:
     if "BENCH_DATA" in os.environ:
         return Path(os.environ["BENCH_DATA"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "petbench"
 
 
-def load(card: Dataset, size: int, source: folder.ImageFolder | None = None) -> Splits:
-    """The splits of a dataset at `size` pixels, decoded on the first call, read from the cache on every other.
+def home(name: str, key: str, transform: Transform) -> Path:
+    """Where the arrays of a data set lie once they are prepared."""
+    return data_root() / "prepared" / f"{name.replace('/', '-')}-{key[:16]}-{transform}"
 
-    `source` lists the images of a card whose source is a folder.
+
+def key_of(layout: str, splits: Mapping[str, Items]) -> str:
+    """A digest of which images, under which labels, are in which split, and from which kind of source."""
+    digest = hashlib.sha256(layout.encode())
+    for part in PARTS:
+        if part in splits:
+            digest.update(f"{part} {splits[part].digest()}".encode())
+    return digest.hexdigest()
+
+
+def build(
+    place: Path, splits: Callable[[], Mapping[str, Items]], transform: Transform, watch: Watch | None = None
+) -> dict[str, Any]:
+    """Decodes what is not decoded yet; what it says about itself in meta.json: fingerprint and images per split.
+
+    One process builds, the others wait for it; a build that was cut goes on where it stopped.
+    Raises UsageError that names every unreadable image (up to twenty), or says that the disk is full.
     """
-    home = cache_folder() / f"{card.name.replace('/', '-')}-{card.fingerprint[:16]}-{size}"
-    if not home.is_dir():
-        _build(home, card, size, source)
-
-    def read(part: str) -> Arrays:
-        arrays = Arrays(*(np.load(home / f"{part}.{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
-        if len(arrays) != getattr(card.sizes, part):
-            raise UsageError(
-                f"{home} holds {len(arrays)} {part} images, the card says {getattr(card.sizes, part)}. Remove it."
-            )
-        return arrays
-
-    return Splits(read("train"), read("val"), Sealed(lambda: read("test")), card.classes, card.fingerprint)
+    lease = Lease(place.with_name(f"{place.name}.lease"))
+    while not (place / "meta.json").is_file():
+        with _room(place), lease.held() as mine:
+            if not mine:
+                time.sleep(0.2)
+            elif not (place / "meta.json").is_file():
+                _build(place, splits(), transform, watch or (lambda *_: None))
+    meta: dict[str, Any] = json.loads((place / "meta.json").read_text())
+    return meta
 
 
-def _build(home: Path, card: Dataset, size: int, source: folder.ImageFolder | None) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=home.parent, prefix=".building-"))
+@contextlib.contextmanager
+def _room(place: Path) -> Iterator[None]:
+    """A full or read-only disk, told as what it is."""
     try:
-        for part, (images, labels) in _read(card, size, source).items():
-            np.save(aside / f"{part}.images.npy", images)
-            np.save(aside / f"{part}.labels.npy", labels.astype(np.int64))
-        aside.chmod(0o755)
-        try:
-            aside.rename(home)
-        except OSError:
-            if not home.is_dir():  # otherwise another process has built the same folder meanwhile
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{place.parent} cannot be written ({error.strerror}). {REMEDY}") from error
 
 
-def _read(card: Dataset, size: int, source: folder.ImageFolder | None) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-    reader, _, argument = card.source.partition(":")
-    if reader == "pocket":
-        splits = pocket.make(argument)
-        found = pocket.fingerprint(splits)
-        if found != card.fingerprint:
-            raise UsageError(
-                f"{card.name}: generated with fingerprint {found}, the card says {card.fingerprint}. See docs/data.md."
-            )
-        return {part: (_resize(images, size), labels) for part, (images, labels) in splits.items()}
-    if source is None:
-        raise UsageError(f"{card.name}: source {card.source!r} cannot be read.")
-    return {
-        part: (
-            folder.decode_all([source.root / path for path, _ in items], size),
-            np.array([label for _, label in items]),
-        )
-        for part, items in source.parts.items()
+def _build(place: Path, splits: Mapping[str, Items], transform: Transform, watch: Watch) -> None:
+    aside = place.with_name(f"{place.name}.building")
+    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        fingerprint = _fill(aside, splits, transform, watch)
+    except UsageError:
+        shutil.rmtree(aside)
+        raise
+    meta = {
+        "fingerprint": fingerprint,
+        "images": {part: len(items) for part, items in splits.items()},
+        "transform": str(transform),
     }
+    for mark in aside.glob("*.done"):
+        mark.unlink()
+    write_atomically(aside / "meta.json", lambda file: file.write_text(json.dumps(meta, indent=1) + "\n"))
+    if place.is_dir():  # without meta.json: of an older version
+        shutil.rmtree(place)
+    aside.rename(place)
 
 
-def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    if images.shape[1] == size:
-        return images
-    resized = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images)
-    return np.stack([np.asarray(image) for image in resized])
+def _fill(aside: Path, splits: Mapping[str, Items], transform: Transform, watch: Watch) -> str:
+    """The arrays of every split; the fingerprint of the original images and their labels, whatever the transform."""
+    _check_room(aside, sum(len(items) for items in splits.values()) * transform.size**2 * 3)
+    fingerprint = hashlib.sha256()
+    for part in PARTS:
+        if part in splits:
+            digests = _decode(aside, part, splits[part], transform, watch)
+            labels = np.ascontiguousarray(splits[part].labels)
+            fingerprint.update(part.encode() + digests.tobytes() + labels.tobytes())
+            np.save(aside / f"{part}.labels.npy", labels)
+    return fingerprint.hexdigest()
+
+
+def _decode(aside: Path, part: str, items: Items, transform: Transform, watch: Watch) -> np.ndarray:
+    """Fills <part>.images.npy piece by piece; the digest of every original image, (N, 16)."""
+    shape = (len(items), transform.size, transform.size, 3)
+    images = _open(aside / f"{part}.images.npy", shape)
+    digests = _open(aside / f"{part}.digests.npy", (len(items), 16))
+    marks = aside / f"{part}.done"
+    done = {int(line) for line in marks.read_text().split()} if marks.exists() else set()
+    bad: list[str] = []
+
+    def one(index: int) -> None:
+        try:
+            pixels, digest = transform(items.read(index))
+        except UsageError as error:
+            bad.append(str(error))
+            return
+        images[index], digests[index] = pixels, np.frombuffer(digest, np.uint8)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start in range(0, len(items), PIECE):
+            if start in done:
+                continue
+            list(pool.map(one, range(start, min(start + PIECE, len(items)))))
+            if len(bad) >= BAD:
+                break
+            if not bad:
+                images.flush()
+                digests.flush()
+                with open(marks, "a") as file:
+                    file.write(f"{start}\n")
+            watch(part, min(start + PIECE, len(items)), len(items))
+    if bad:
+        more = " (and perhaps more)" if len(bad) >= BAD else ""
+        told = sorted(bad)[:BAD]
+        raise UsageError("\n".join([f"{len(bad)} images of the {part} split cannot be read{more}:", *told]))
+    return np.array(digests)
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A writable array on disk, the one that an earlier attempt has begun if it has this shape."""
+    if path.exists():
+        found = np.lib.format.open_memmap(path, mode="r+")
+        if found.shape == shape:
+            return found
+        path.with_name(path.name.replace(".images.npy", ".done").replace(".digests.npy", ".done")).unlink(
+            missing_ok=True
+        )
+    made: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with open(path, "r+b") as file:  # takes the room now: a full disk must not surface as a bus error later
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return made
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    there = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    free = shutil.disk_usage(folder).free
+    if needed - there > free:
+        raise UsageError(f"{folder.parent} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed. {REMEDY}")
+
+
+def read(place: Path, classes: int) -> Splits:
+    """The prepared arrays of a data set. A source without a validation split has an empty one."""
+    os.utime(place)  # when it was last used, for `bench data prune`
+    meta = json.loads((place / "meta.json").read_text())
+
+    def arrays(part: str) -> Arrays:
+        found = Arrays(*(np.load(place / f"{part}.{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
+        if len(found) != meta["images"][part]:
+            raise UsageError(
+                f"{place} is damaged: {part} has {len(found)} images. Remove the folder; it is built anew."
+            )
+        return found
+
+    train = arrays("train")
+    val = arrays("val") if "val" in meta["images"] else train.take(np.arange(0))
+    return Splits(train, val, Sealed(lambda: arrays("test")), classes, meta["fingerprint"])
+
+
+def prune(keep_bytes: int) -> list[tuple[Path, int]]:
+    """Removes prepared folders, least recently used first, until at most `keep_bytes` are left; what went."""
+    folder = data_root() / "prepared"
+    found = sorted((path.stat().st_mtime, path) for path in folder.glob("*") if (path / "meta.json").is_file())
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in found}
+    removed = []
+    total = sum(sizes.values())
+    for _, path in found:
+        if total <= keep_bytes:
+            break
+        shutil.rmtree(path)
+        total -= sizes[path]
+        removed.append((path, sizes[path]))
+    return removed

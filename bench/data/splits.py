@@ -3,24 +3,69 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bench.errors import SealedTest
 
 
+class Rows:
+    """Chosen rows of one or several image arrays, seen as one array; nothing is copied until it is asked for."""
+
+    def __init__(self, pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.pieces = tuple(pieces)  # an array (N, S, S, 3) and the rows taken from it
+        self.ends = np.cumsum([len(rows) for _, rows in self.pieces])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.pieces[0][0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.pieces[0][0].dtype
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        """The images at these positions, in this order."""
+        wanted = np.arange(len(self))[key]
+        out = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
+        owner = np.searchsorted(self.ends, wanted, side="right")
+        for number, (array, rows) in enumerate(self.pieces):
+            here = owner == number
+            start = self.ends[number] - len(rows)
+            out[here] = array[rows[wanted[here] - start]]
+        return out
+
+
 @dataclass(frozen=True)
 class Arrays:
-    images: np.ndarray  # uint8 (N, S, S, 3), possibly memory-mapped
-    labels: np.ndarray  # int64 (N,)
+    images: np.ndarray | Rows  # uint8 (N, S, S, 3), possibly memory-mapped
+    labels: np.ndarray  # int64 (N,), or uint8 (N, C) with a one for each class that is present
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __add__(self, other: Arrays) -> Arrays:
-        return Arrays(np.concatenate((self.images, other.images)), np.concatenate((self.labels, other.labels)))
+        return Arrays(Rows(_pieces(self) + _pieces(other)), np.concatenate((self.labels, other.labels)))
+
+    def take(self, index: np.ndarray) -> Arrays:
+        """The images at `index`, in that order."""
+        pieces = _pieces(self)
+        if len(pieces) > 1:
+            raise ValueError("only one array's images can be chosen from")
+        array, rows = pieces[0]
+        return Arrays(Rows([(array, rows[index])]), self.labels[index])
+
+
+def _pieces(arrays: Arrays) -> list[tuple[np.ndarray, np.ndarray]]:
+    if isinstance(arrays.images, Rows):
+        return list(arrays.images.pieces)
+    return [(arrays.images, np.arange(len(arrays)))]
 
 
 class Ended(ABC):

@@ -1,0 +1,72 @@
+"""RLRR: every frozen weight matrix is rescaled, entry by entry, by one plus a matrix of rank one.
+
+    y = (W * (1 + l c^T)) x + b + t      W: (d_out, d_in)  c: (d_in)  l, t: (d_out)
+
+for q, k, v, proj, fc1 and fc2, each with its own c, l and shift t; every layer norm gets a scale and a shift as in SSF.
+c and l are Kaiming-uniform (a = sqrt 5), as matrices 1 x d_in and d_out x 1, so that l c^T starts small, not at zero;
+t starts at zero. After training all of it folds into the layers exactly.
+
+Dong et al., "Low-Rank Rescaled Vision Transformer Fine-Tuning: A Residual Design Approach", CVPR 2024,
+arXiv 2403.19067, section 3. Scale and shift after the patch convolution too: `patches=true`.
+Ours differs: the sum is computed as W x + l * (W (c * x)), which multiplies by W twice until it is folded. In a Swin
+the norms are also those of the patches and in front of the patch mergings, whose linears are left as they are.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.anatomy import Anatomy, Slot
+from bench.errors import Incompatible
+from bench.method import Method, Shape
+from methods._scale_shift import ScaleShift, norm_widths, norms
+
+LINEARS = ("q", "k", "v", "proj", "fc1", "fc2")
+
+
+class Rescaled(nn.Module):
+    """What the rescaling adds to W x: l * (W (c * x)) + t."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.frozen = (slot.module, slot.columns)  # in a tuple: not a submodule, but a deep copy takes its own along
+        self.c = nn.Parameter(torch.empty(1, slot.d_in))
+        self.l = nn.Parameter(torch.empty(slot.d_out, 1))
+        self.t = nn.Parameter(torch.zeros(slot.d_out))
+        for vector in (self.c, self.l):
+            nn.init.kaiming_uniform_(vector, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        linear, rows = self.frozen
+        W = linear.get_parameter("weight")[rows]
+        return self.l[:, 0] * F.linear(self.c[0] * x, W) + self.t  # (..., d_in) -> (..., d_out)
+
+    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W * (1 + self.l * self.c), b + self.t
+
+
+@dataclass(frozen=True)
+class RLRR(Method):
+    patches: bool = False  # scale and shift what the patch convolution puts out
+
+    family = "scale and shift"
+    paper = "Dong et al. 2024, arXiv 2403.19067"
+    supports = "vit swin"
+    merges = True
+    identity_at_start = False
+
+    def attach(self, net: Anatomy) -> None:
+        if net.family not in self.supports.split():
+            raise Incompatible(f"RLRR is defined for plain and for Swin blocks, not for {type(net.model).__name__}'s.")
+        for slot in (*net.stem[: self.patches], *norms(net)):
+            slot.then(ScaleShift(slot.d_out))
+        for block in net.blocks:
+            for name in LINEARS:
+                block.linear[name].add(Rescaled(block.linear[name]))
+
+    def count(self, shape: Shape) -> int:
+        ends = 4 * 3 + (1 + 2 * shape.mlp_ratio) + (shape.mlp_ratio + 2)  # (d_in + 2 d_out) / M, summed over LINEARS
+        return int(ends * sum(shape.dims)) + 2 * (norm_widths(shape) + self.patches * shape.stages[0])
