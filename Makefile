@@ -10,7 +10,7 @@ leaderboard: $(VENV)/installed
 	$(VENV)/bin/bench run --method linear_probe,lora,mimi --suite pocket --seeds 0 --out $(OUT)
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

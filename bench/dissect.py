@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from timm.layers import Attention, Mlp
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block as VitBlock
 from timm.models.vision_transformer import VisionTransformer

@@ -62,14 +62,14 @@ def merged(method: Method, net: Anatomy) -> Anatomy | None:
 
 def delta(net: Anatomy) -> dict[str, Tensor]:
     """What turns the backbone into this model, by name: every trained tensor, head included, and what is fixed."""
-    tensors: dict[str, Tensor] = net.trained() | net.fixed()  # type: ignore[assignment]
+    tensors: dict[str, Tensor] = net.trained() | net.fixed()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()
 def restore(net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
     """Loads a delta. Raises UsageError where its names or shapes are not those that train here."""
-    own: dict[str, Tensor] = net.trained() | net.fixed()  # type: ignore[assignment]
+    own: dict[str, Tensor] = net.trained() | net.fixed()
     wrong = set(tensors) ^ set(own) or {name for name, tensor in own.items() if tensor.shape != tensors[name].shape}
     if wrong:
         raise UsageError(f"This delta does not belong to this model: {', '.join(sorted(wrong)[:5])}.")

@@ -1,13 +1,14 @@
 """Att-blocks: only the attention operator of every block is trained.
 
-    x + attn(norm1(x))      everything inside attn trained: q, k, v, the projection, relative-position tables; norm1 frozen
+    x + attn(norm1(x))      all of attn trained: q, k, v, the projection, relative-position tables; norm1 frozen
 
 The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training. Like full
 fine-tuning it takes a smaller learning rate than methods that train few or new parameters: `lr_factor` times the
 protocol's.
 
-A baseline of Marouf et al., "MiMi", WACV 2024, table 1, there without a definition; its count on Swin-T is the one of
-this set with the tables. "Attention tuning" in He et al., "PEViT", AAAI 2023, arXiv 2203.16329.
+A baseline of Marouf et al., "MiMi", WACV 2024, table 1, which does not define it; its count on Swin-T is that of all
+parameters of attn, tables included. "Attention tuning" in He et al., "Parameter-efficient Model Adaptation for Vision
+Transformers", AAAI 2023, arXiv 2203.16329.
 """
 
 from dataclasses import dataclass

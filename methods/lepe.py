@@ -29,8 +29,8 @@ class ValueConvolution(nn.Module):
         super().__init__()
         self.grid, self.prefix = grid, prefix
         self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, v: Tensor) -> Tensor:
         values, prefix = to_map(v, self.grid, self.prefix)

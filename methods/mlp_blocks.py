@@ -1,12 +1,12 @@
 """MLP-blocks: only the MLP of every block is trained.
 
-    x + mlp(norm2(x))      mlp(n) = W_2 gelu(W_1 n + b_1) + b_2      W_1: (r M, M)  W_2: (M, r M), all trained; norm2 frozen
+    x + mlp(norm2(x))      mlp(n) = W_2 gelu(W_1 n + b_1) + b_2      W_1: (r M, M)  W_2: (M, r M), norm2 frozen
 
 The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training. Like full
 fine-tuning it takes a smaller learning rate than methods that train few or new parameters: `lr_factor` times the
 protocol's.
 
-A baseline of Marouf et al., "MiMi", WACV 2024, table 1, there without a definition; its count on Swin-T is this one.
+A baseline of Marouf et al., "MiMi", WACV 2024, table 1, which does not define it; its count on Swin-T is this.
 """
 
 from dataclasses import dataclass

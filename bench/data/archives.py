@@ -99,7 +99,7 @@ def unpack(archive: Path, folder: Path, *, limits: Limits | None = None, progres
             room = _Room(archive, folder, limits or Limits(), size, shutil.disk_usage(folder).free)
             done = _unpack_to(aside, archive, room, progress)
             held.check()
-            for source, target in list(_moves(aside, folder)):
+            for source, target in list(_moves(archive, aside, folder)):
                 os.replace(source, target)
             about = {"archive": archive.name, "archive_size": size, "files": done.files, "size": done.size}
             write_atomically(_stamp(archive, folder), lambda file: file.write_text(json.dumps(about) + "\n"))
@@ -191,14 +191,17 @@ def _new(path: Path) -> IO[bytes]:
         return open(path, "wb")
 
 
-def _moves(source: Path, target: Path) -> Iterator[tuple[str, Path]]:
-    """What is to be moved where, so that all of one folder is in the other, which may have folders of the same names."""
+def _moves(archive: Path, source: Path, target: Path) -> Iterator[tuple[str, Path]]:
+    """What is to be moved where, to have all of one folder in another, which may have folders of the same names."""
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         path, is_folder = target / entry.name, entry.is_dir(follow_symlinks=False)
         if is_folder and path.is_dir():
-            yield from _moves(Path(entry.path), path)
+            yield from _moves(archive, Path(entry.path), path)
         elif path.is_file() if is_folder else path.is_dir() and not path.is_symlink():
-            raise UsageError(f"{path}: of it and the archive's, one is a file and the other a folder. Remove it.")
+            there, here = ("file", "folder") if is_folder else ("folder", "file")
+            raise UsageError(
+                f"{archive} has a {here} where {path} is a {there}. Remove that {there}, or unpack elsewhere."
+            )
         else:
             yield entry.path, path
 
@@ -211,7 +214,7 @@ class _Room:
         self.taken = self.members = 0
 
     def check_listing(self, count: int, size: int) -> None:
-        """For an archive that has a table of contents: refused before anything is written."""
+        """For what an archive tells beforehand: refused before anything is written."""
         self._check_count(count)
         self.expect(size)
 
@@ -235,7 +238,7 @@ class _Room:
         if missing > 0:
             raise UsageError(
                 f"{told}; {self.folder} has {told_size(self.free)} free, of which {told_size(self.limits.spare)} stay "
-                f"free. Free {told_size(missing)} more, or choose a folder on another disk."
+                f"free. Free at least {told_size(missing)} more, or choose a folder on another disk."
             )
 
     def _check_count(self, count: int) -> None:
@@ -313,17 +316,19 @@ def _unwritable(archive: Path, folder: Path, error: OSError) -> UsageError:
 
 # ---------------------------------------------------------------------------------------------------- reading
 
+Check = Callable[[int, int], None]  # is told early how many members there are, and of how many bytes in total
 Entries = Iterator[tuple[Member, Open]]  # each with what opens it, before the next one is asked for
 
-def _entries(archive: Path, file: IO[bytes], check: Callable[[int, int], None] = lambda count, size: None) -> Entries:
+
+def _entries(archive: Path, file: IO[bytes], check: Check = lambda count, size: None) -> Entries:
     head = file.read(512)
     file.seek(0)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         yield from _zip(archive, file, check)
     elif head.startswith(b"\x1f\x8b"):
-        yield from _compressed(archive, gzip.GzipFile(fileobj=file))
+        yield from _compressed(archive, gzip.GzipFile(fileobj=file), check)
     elif head.startswith(b"\xfd7zXZ\0"):
-        yield from _compressed(archive, lzma.LZMAFile(file))  # noqa: SIM115
+        yield from _compressed(archive, lzma.LZMAFile(file), check)  # noqa: SIM115
     elif _is_tar(head):
         yield from _tar(file, _TarInfo)
     else:
@@ -332,7 +337,7 @@ def _entries(archive: Path, file: IO[bytes], check: Callable[[int, int], None] =
         raise UsageError(f"{archive} {told} a zip, tar, tar.gz, tar.xz, gz or xz. Remove it and download it again.")
 
 
-def _zip(archive: Path, file: IO[bytes], check: Callable[[int, int], None]) -> Entries:
+def _zip(archive: Path, file: IO[bytes], check: Check) -> Entries:
     with zipfile.ZipFile(file) as whole:
         infos = whole.infolist()
         check(len(infos), sum(info.file_size for info in infos))
@@ -358,7 +363,8 @@ def _kind(info: zipfile.ZipInfo, name: str) -> Kind:
     return "file" if mode in (0, stat.S_IFREG, stat.S_IFDIR) else "device"
 
 
-def _compressed(archive: Path, stream: gzip.GzipFile | lzma.LZMAFile) -> Entries:
+def _compressed(archive: Path, stream: gzip.GzipFile | lzma.LZMAFile, check: Check) -> Entries:
+    check(0, _size(archive))  # it will not be less
     head = stream.read(512)
     stream.seek(0)
     if _is_tar(head):

@@ -566,8 +566,12 @@ def _create(held: Held) -> bool:
         handle = os.open(held.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
-    with open(handle, "w") as file:
-        file.write(held.token)
+    try:
+        with open(handle, "w") as file:
+            file.write(held.token)
+    except OSError:  # a full disk: nobody is to wait for a lock that is not held
+        held.lock.unlink(missing_ok=True)
+        raise
     return True
 
 
