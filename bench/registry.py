@@ -102,6 +102,8 @@ def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
                 if isinstance(value, ast.Constant) and isinstance(value.value, str | bool):
                     facts[target.id] = value.value
             else:
+                if isinstance(value, ast.Call) and ast.unparse(value.func) == "added_later":
+                    value = value.args[0]
                 defaults.append(f"{target.id}={ast.unparse(value)}")
     return Entry(
         name=name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -18,12 +20,13 @@ from bench.method import build
 SWIN, VIT = "swin_tiny_patch4_window7_224", "vit_base_patch16_224"
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 load = registry.load
+bare = cache(random_net)  # never changed: copied, or only called
 Get = Callable[[str], Tensor]
 
 
 def attached(name: str, backbone: str, **settings: object) -> Anatomy:
     """The method on a random backbone, its own parameters random too, dropout off."""
-    net = random_net(backbone)
+    net = copy.deepcopy(bare(backbone))
     build(load(name), settings, name).attach(net)
     with torch.no_grad():
         for parameter in net.pet.parameters():
@@ -68,7 +71,7 @@ def linear(get: Get, name: str, x: Tensor) -> Tensor:
 
 def agree(net: Anatomy, backbone: str, index: int = 1, **functions: object) -> None:
     x, out = passed(net, index)
-    torch.testing.assert_close(out, plain(random_net(backbone), index, x, **functions), rtol=0, atol=1e-10)
+    torch.testing.assert_close(out, plain(bare(backbone), index, x, **functions), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("after", ["mlp", "both"])
@@ -120,7 +123,7 @@ def test_adapter_plus_leaves_single_images_without_adapter() -> None:
 
 
 def test_adapter_plus_starts_from_houlsbys_truncated_normal() -> None:
-    net = random_net("pocket_vit")
+    net = copy.deepcopy(bare("pocket_vit"))
     build(load("adapter_plus"), {}, "adapter_plus").attach(net)
     for name, parameter in net.pet.named_parameters():
         if name.endswith("weight"):
@@ -208,7 +211,7 @@ def test_a_rule_is_one_parameter_or_every_layers_own(name: str, rule: str, disti
 
 def test_kronecker_adapters_start_near_the_identity(backbone: str) -> None:
     for name in ("phm_adapter", "compacter"):
-        net = random_net(backbone)
+        net = copy.deepcopy(bare(backbone))
         before = net.model(IMAGES)
         build(load(name), {}, name).attach(net)
         change = (net.model(IMAGES) - before).abs().max()
@@ -236,6 +239,7 @@ COUNTS = [
     ("compacter", {}, VIT, 57_088),
     ("compacter", {"after": "mlp"}, VIT, 28_576),
     ("compacter", {"after": "mlp", "hidden": 64, "norm": True}, VIT, 48_384 + 64),  # PEViT, and the rule it left out
+    ("compacter", {"after": "mlp", "hidden": 64, "norm": True, "rule": "fixed"}, VIT, 48_384),
     ("compacter", {"n": 12, "sigma": 8, "rule": "own"}, SWIN, 112_752),
     ("compacter", {"n": 12, "sigma": 8}, SWIN, 31_536),
 ]

@@ -30,7 +30,7 @@ NAMED = [
     ("vpt_deep", "prompts=100", SWIN, HEAD_100, 518_500),
     ("adapter_drop", f"keep=12 {RELEASED}", CLIP, HEAD_ELEVATER, 1_237_587),  # the six of PEViT's README
     ("lora", "rank=4", CLIP, HEAD_ELEVATER, 176_979),
-    ("compacter", "after=mlp hidden=64 norm=true", CLIP, HEAD_ELEVATER, 77_907 + 64),  # and the rule, trained here
+    ("compacter", "after=mlp hidden=64 norm=true rule=fixed", CLIP, HEAD_ELEVATER, 77_907),
     ("kadaptation", "", CLIP, HEAD_ELEVATER, 79_699),
     ("full", "", CLIP, HEAD_ELEVATER + 512 * 768, 87_878_739),  # and the projection to 512 features
     ("linear_probe", "", CLIP, HEAD_ELEVATER, 29_523),

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from bench.data import retina, tfrecord
-from bench.data.items import DECODING, Items, open_image
+from bench.data.items import DECODING, Items, Layout, open_image
 from bench.data.matrices import norb, once, packed_bits
 from bench.data.tfds_order import COUNTS, TASKS, cut
 from bench.errors import UsageError, unknown
@@ -31,6 +31,49 @@ CLEVR_NEAR = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # distance of the closest o
 KITTI_NEAR = (-100.0, 8.0, 20.0, 999.0)  # distance of the closest vehicle, metres
 KITTI_NONE = 1000.0  # without any vehicle
 VEHICLES = ("Car", "Van", "Truck")
+DSPRITES = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+CLEVR = ("images/train", "images/val", "scenes/CLEVR_train_scenes.json", "scenes/CLEVR_val_scenes.json")
+NORB = tuple(
+    f"smallnorb-5x{instances}x9x18x6x2x96x96-{split}-{kind}.mat"
+    for instances, split in (("46789", "training"), ("01235", "testing"))
+    for kind in ("dat", "info")
+)
+
+HOMES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {  # task -> folders it may be in, what one must hold
+    "cifar": ((".", "cifar", "cifar100"), ("cifar-100-python/train", "cifar-100-python/test")),
+    "dtd": (("dtd/dtd", "dtd"), ("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt")),
+    "oxford_flowers102": (("flowers-102", "oxford_flowers102", "flowers102"), ("jpg", "imagelabels.mat", "setid.mat")),
+    "oxford_iiit_pet": (
+        ("oxford-iiit-pet", "oxford_iiit_pet", "pets"),
+        ("images", "annotations/trainval.txt", "annotations/test.txt"),
+    ),
+    "svhn": ((".", "svhn"), ("train_32x32.mat", "test_32x32.mat")),
+    "sun397": (
+        ("SUN397", "sun397/SUN397", "sun397"),
+        ("a", "sun397_tfds_tr.txt", "sun397_tfds_va.txt", "sun397_tfds_te.txt"),
+    ),
+    "patch_camelyon": (
+        ("pcam", "patch_camelyon", "."),
+        [f"camelyonpatch_level_2_split_{part}_{kind}.h5" for part in ("train", "valid", "test") for kind in "xy"],
+    ),
+    "eurosat": (("eurosat/2750", "2750", "EuroSAT/2750", "EuroSAT"), ("AnnualCrop", "SeaLake")),
+    "resisc45": (("NWPU-RESISC45", "resisc45/NWPU-RESISC45", "resisc45"), ("airplane", "wetland")),
+    "diabetic_retinopathy": (
+        ("diabetic-retinopathy-detection", "diabetic_retinopathy_detection", "diabetic_retinopathy"),
+        ("train", "test", "trainLabels.csv", "retinopathy_solution.csv"),
+    ),
+    "clevr_count": (("clevr/CLEVR_v1.0", "CLEVR_v1.0", "clevr"), CLEVR),
+    "clevr_dist": (("clevr/CLEVR_v1.0", "CLEVR_v1.0", "clevr"), CLEVR),
+    "dmlab": (("dmlab", "."), [f"dmlab-{part}.tfrecord*" for part in ("train", "validation", "test")]),
+    "kitti": (
+        ("Kitti/raw", "kitti", "Kitti"),
+        ("training/image_2", "training/label_2", "mapping/train_rand.txt", "mapping/train_mapping.txt"),
+    ),
+    "dsprites_loc": (("dsprites", "."), (DSPRITES,)),
+    "dsprites_ori": (("dsprites", "."), (DSPRITES,)),
+    "smallnorb_azi": (("smallnorb", "."), NORB),
+    "smallnorb_ele": (("smallnorb", "."), NORB),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +120,7 @@ def originals(root: Path, task: str, counts: tuple[int, int] = COUNTS) -> dict[s
 
 def cifar(root: Path) -> Pools:
     """cifar-100-python/{train,test,meta}"""
-    home = _home(root, "cifar", (".", "cifar", "cifar100"), ("cifar-100-python/train", "cifar-100-python/test"))
+    home = _home(root, "cifar")
     return {
         split: _positions(f"cifar-100-python/{split}", found.data, found.targets)
         for split in ("train", "test")
@@ -96,15 +139,14 @@ def caltech101(root: Path) -> Pools:
 def dtd(root: Path) -> Pools:
     """dtd/dtd/images/<class>/*.jpg and labels/{train,val,test}1.txt: the first of ten divisions"""
     lists = {"train": "labels/train1.txt", "validation": "labels/val1.txt", "test": "labels/test1.txt"}
-    home = _home(root, "dtd", ("dtd/dtd", "dtd"), ("images", *lists.values()))
+    home = _home(root, "dtd")
     keys = {split: _lines(home / name) for split, name in lists.items()}
     return _by_class(home, keys, folder="images/")
 
 
 def oxford_flowers102(root: Path) -> Pools:
     """flowers-102/{jpg/image_*.jpg,imagelabels.mat,setid.mat}"""
-    folders = ("flowers-102", "oxford_flowers102", "flowers102")
-    home = _home(root, "oxford_flowers102", folders, ("jpg", "imagelabels.mat", "setid.mat"))
+    home = _home(root, "oxford_flowers102")
     loadmat = _module("scipy.io", "scipy").loadmat
     with _reading(home / "imagelabels.mat"):
         labels = loadmat(home / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
@@ -121,7 +163,7 @@ def oxford_flowers102(root: Path) -> Pools:
 def oxford_iiit_pet(root: Path) -> Pools:
     """oxford-iiit-pet/images/*.jpg and annotations/{trainval,test}.txt"""
     lists = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
-    home = _home(root, "oxford_iiit_pet", ("oxford-iiit-pet", "oxford_iiit_pet", "pets"), ("images", *lists.values()))
+    home = _home(root, "oxford_iiit_pet")
     pools = {}
     for split, name in lists.items():
         with _reading(home / name):
@@ -133,7 +175,7 @@ def oxford_iiit_pet(root: Path) -> Pools:
 
 def svhn(root: Path) -> Pools:
     """{train,test}_32x32.mat, the cropped digits; `extra` is not used"""
-    home = _home(root, "svhn", (".", "svhn"), ("train_32x32.mat", "test_32x32.mat"))
+    home = _home(root, "svhn")
     return {
         split: _positions(f"{split}_32x32.mat", found.data.transpose(0, 2, 3, 1), found.labels)
         for split in ("train", "test")
@@ -147,7 +189,7 @@ def sun397(root: Path) -> Pools:
     TFDS shrinks every image to 120,000 pixels and compresses it again; here it is read as published.
     """
     lists = {"train": "sun397_tfds_tr.txt", "validation": "sun397_tfds_va.txt", "test": "sun397_tfds_te.txt"}
-    home = _home(root, "sun397", ("SUN397", "sun397/SUN397", "sun397"), ("a", *lists.values()))
+    home = _home(root, "sun397")
     return _by_class(home, {split: _lines(home / name) for split, name in lists.items()})
 
 
@@ -157,8 +199,7 @@ def sun397(root: Path) -> Pools:
 def patch_camelyon(root: Path) -> Pools:
     """pcam/camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5, unzipped"""
     stem = "camelyonpatch_level_2_split_{}_{}.h5"
-    needed = [stem.format(part, kind) for part in ("train", "valid", "test") for kind in "xy"]
-    home = _home(root, "patch_camelyon", ("pcam", "patch_camelyon", "."), needed)
+    home = _home(root, "patch_camelyon")
     h5py, pools = _module("h5py"), {}
     for split, part in (("train", "train"), ("validation", "valid"), ("test", "test")):
         labelled = home / stem.format(part, "y")
@@ -173,21 +214,19 @@ def patch_camelyon(root: Path) -> Pools:
 
 def eurosat(root: Path) -> Pools:
     """eurosat/2750/<Class>/<Class>_<i>.jpg"""
-    home = _home(root, "eurosat", ("eurosat/2750", "2750", "EuroSAT/2750", "EuroSAT"), ("AnnualCrop", "SeaLake"))
+    home = _home(root, "eurosat")
     return _by_folder(home)
 
 
 def resisc45(root: Path) -> Pools:
     """NWPU-RESISC45/<class>/<class>_<iii>.jpg"""
-    home = _home(root, "resisc45", ("NWPU-RESISC45", "resisc45/NWPU-RESISC45", "resisc45"), ("airplane", "wetland"))
+    home = _home(root, "resisc45")
     return _by_folder(home)
 
 
 def diabetic_retinopathy(root: Path) -> Pools:
     """diabetic-retinopathy-detection/{train/*.jpeg,test/*.jpeg,trainLabels.csv,retinopathy_solution.csv}"""
-    folders = ("diabetic-retinopathy-detection", "diabetic_retinopathy_detection", "diabetic_retinopathy")
-    needed = ("train", "test", "trainLabels.csv", "retinopathy_solution.csv")
-    home = _home(root, "diabetic_retinopathy", folders, needed)
+    home = _home(root, "diabetic_retinopathy")
 
     def pool(folder: str, table: str, usage: str | None) -> Pool:
         with _reading(home / table), (home / table).open(newline="") as file:
@@ -208,8 +247,7 @@ def diabetic_retinopathy(root: Path) -> Pools:
 
 def clevr(root: Path, task: str, label: Callable[[Any], int]) -> Pools:
     """CLEVR_v1.0/{images/{train,val}/*.png,scenes/CLEVR_{train,val}_scenes.json}"""
-    needed = ("images/train", "images/val", "scenes/CLEVR_train_scenes.json", "scenes/CLEVR_val_scenes.json")
-    home, pools = _home(root, task, ("clevr/CLEVR_v1.0", "CLEVR_v1.0", "clevr"), needed), {}
+    home, pools = _home(root, task), {}
     for split, part in (("train", "train"), ("validation", "val")):
         path = home / f"scenes/CLEVR_{part}_scenes.json"
         with _reading(path):
@@ -230,7 +268,7 @@ def clevr_dist(objects: Any) -> int:
 def dmlab(root: Path) -> Pools:
     """dmlab/dmlab-{train,validation,test}.tfrecord*, each example with `image` (JPEG), `filename` and `label`"""
     parts = ("train", "validation", "test")
-    home = _home(root, "dmlab", ("dmlab", "."), [f"dmlab-{part}.tfrecord*" for part in parts])
+    home = _home(root, "dmlab")
 
     def pool(split: str) -> Pool:
         places: list[tuple[Path, int, int]] = []
@@ -261,8 +299,7 @@ def kitti(root: Path) -> Pools:
 
     Drives, not images, are dealt to the splits: a tenth to test, a tenth to validation.
     """
-    needed = ("training/image_2", "training/label_2", "mapping/train_rand.txt", "mapping/train_mapping.txt")
-    home = _home(root, "kitti", ("Kitti/raw", "kitti", "Kitti"), needed)
+    home = _home(root, "kitti")
     with _reading(home / "mapping/train_mapping.txt"):
         drives = [line.split()[1] for line in _lines(home / "mapping/train_mapping.txt")]
     with _reading(home / "mapping/train_rand.txt"):
@@ -295,8 +332,7 @@ def _nearest_vehicle(path: Path) -> float:
 
 def dsprites(root: Path, task: str, column: int, values: int) -> Pools:
     """dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz; `values` of a factor become 16 classes"""
-    name = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
-    path = _home(root, task, ("dsprites", "."), (name,)) / name
+    path = _home(root, task) / DSPRITES
     with _reading(path), path.open("rb") as stored, np.load(stored) as file:
         classes = file["latents_classes"][:, column].astype(np.int64) * 16 // values
 
@@ -310,7 +346,7 @@ def dsprites(root: Path, task: str, column: int, values: int) -> Pools:
         packed, shape = bits()
         return np.unpackbits(packed[i], count=int(np.prod(shape))).reshape(shape) * np.uint8(255)
 
-    names = tuple(f"{name}[{i}]" for i in range(len(classes)))
+    names = tuple(f"{DSPRITES}[{i}]" for i in range(len(classes)))
     return {"train": Pool(range(len(classes)), Items(classes, names, read))}
 
 
@@ -320,8 +356,7 @@ def smallnorb(root: Path, task: str, column: int, step: int) -> Pools:
     The first of the two cameras. The file counts a factor in steps of `step`.
     """
     stems = {"train": "smallnorb-5x46789x9x18x6x2x96x96-training", "test": "smallnorb-5x01235x9x18x6x2x96x96-testing"}
-    needed = [f"{stem}-{kind}.mat" for stem in stems.values() for kind in ("dat", "info")]
-    home, pools = _home(root, task, ("smallnorb", "."), needed), {}
+    home, pools = _home(root, task), {}
     for split, stem in stems.items():
         with _reading(home / f"{stem}-info.mat"):
             labels = norb(home / f"{stem}-info.mat")[:, column] // step
@@ -362,8 +397,9 @@ def bin_of(value: float, thresholds: Sequence[float]) -> int:
 # What the readers share
 
 
-def _home(root: Path, task: str, folders: Sequence[str], needed: Sequence[str]) -> Path:
-    """The first of `folders` with all that is needed; the message says what the one nearest to it lacks."""
+def _home(root: Path, task: str) -> Path:
+    """The first folder of HOMES with all that is needed; the message says what the one nearest to it lacks."""
+    folders, needed = HOMES[task]
     lacking = {
         root / folder: [name for name in needed if next((root / folder).glob(name), None) is None] for folder in folders
     }
@@ -374,6 +410,14 @@ def _home(root: Path, task: str, folders: Sequence[str], needed: Sequence[str]) 
             f"layout), or put the community's folder at {root / 'vtab-1k' / task}."
         )
     return home
+
+
+def _here(root: Path, task: str) -> bool:
+    """Whether the original files of a task are below `root`; Caltech101's split cannot be made from them."""
+    try:
+        return task != "caltech101" and _home(root, task) is not None
+    except UsageError:
+        return False
 
 
 @contextmanager
@@ -449,3 +493,6 @@ def _decode(image: Sequence[object], where: str) -> Image.Image:
             return found.convert("RGB")
     except DECODING as error:
         raise UsageError(f"{where}: not a readable image ({error}). Get the file again.") from error
+
+
+LAYOUTS = (Layout("vtab-originals", "the authors' own files, as torchvision downloads them", _here, originals),)

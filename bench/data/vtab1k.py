@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from bench.cards import Sizes
-from bench.data.items import Items, open_image
+from bench.data.items import Items, Layout, open_image
 from bench.data.tfds_order import TASKS
 from bench.errors import UsageError, unknown
 
@@ -183,3 +183,21 @@ def _told(name: str, what: str, examples: Sequence[object], remedy: str) -> str:
     """`test.txt: 12 images are not there (a.jpg, b.jpg, c.jpg, ...). Unpack them again.`"""
     few = ", ".join(map(str, examples[:3])) + (", ..." if len(examples) > 3 else "")
     return f"{name}: {len(examples)} {what} ({few}). {remedy}"
+
+
+def _here(root: Path, task: str) -> bool:
+    try:
+        return find(root, task) is not None
+    except UsageError:
+        return False
+
+
+LAYOUTS = (
+    Layout(
+        "vtab1k-folder",
+        "the community's vtab-1k/<dataset>/{images,train800.txt,val200.txt,test.txt}, compressed again as JPEG",
+        _here,
+        community,
+        reencoded=True,
+    ),
+)
