@@ -98,7 +98,7 @@ def protocol(name: str) -> Protocol:
 
 
 def suite_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder().glob("*.toml") if path.stem != "protocols"))
+    return tuple(sorted(path.stem for path in folder().glob("*.toml") if path.stem not in ("protocols", "downloads")))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -18,10 +19,13 @@ from bench.errors import BenchError, UsageError
 if TYPE_CHECKING:
     from bench.cards import Dataset
     from bench.data.folder import ImageFolder
+    from bench.data.sources import Found
     from bench.record import Record
     from bench.run import Job
     from bench.spec import Protocol
     from bench.store import Store
+
+    Source = ImageFolder | Found | None
 
 EPILOG = """examples:
   bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
@@ -33,6 +37,8 @@ EPILOG = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Exit code 0: all is well; 1: a run failed; 2: the question was wrong; 130: interrupted."""
     args = parser().parse_args(argv)
+    if getattr(args, "data_root", None) is not None:
+        os.environ["BENCH_DATA"] = str(args.data_root)
     try:
         code: int = args.verb(args)
         return code
@@ -77,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=_positive, help="instead of the protocol's; the result is then marked so")
     run.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="default: the protocol's")
     run.add_argument("--limit", type=_positive, metavar="N", help="with --data: train and validate on N images at most")
+    run.add_argument("--skip-missing", action="store_true", help="leave out datasets that are not on this machine")
+    run.add_argument("--data-root", type=Path, metavar="DIR", help="prepared and downloaded data; default: BENCH_DATA")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     run.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
@@ -109,6 +117,10 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = verb(name, action, text)
         command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+
+    from bench import cli_data
+
+    cli_data.add_parser(verbs)
 
     doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
     doctor.add_argument("--json", action="store_true")
@@ -205,7 +217,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
     cards, protocol, backbone = _data_of(args)
     if args.epochs is not None and args.epochs != protocol.epochs:
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
-    backbones = args.backbone.split(",") if args.backbone else [backbone]
+    backbones = backbone.split(",")
     names = _method_names(args)
     if args.set and len(names) > 1:
         raise UsageError(f"--set needs one method, to which it applies; --method names {len(names)}.")
@@ -228,12 +240,48 @@ def plan(args: argparse.Namespace) -> list[Job]:
     return list({job.spec.digest: job for job in jobs}.values())
 
 
-def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder | None]], Protocol, str]:
-    """Cards with their image folders, the protocol, and the default backbone."""
+def _located(
+    args: argparse.Namespace, wanted: list[tuple[Dataset, Source]], protocol: Protocol, backbones: Sequence[str]
+) -> list[tuple[Dataset, Source]]:
+    """The cards whose data is on this machine, with where it is and its fingerprint; prepared, but for a dry run.
+
+    What is missing is told on one screen, or left out with --skip-missing.
+    """
+    from bench.data import sources
+
+    places = [(card, source or (sources.find(card) if sources.is_local(card) else None)) for card, source in wanted]
+    missing = [card for card, source in places if sources.is_local(card) and source is None]
+    here = [(card, source) for card, source in places if card not in missing]
+    if missing and not (args.skip_missing and here):
+        from bench import cli_data
+
+        raise sources.Missing(cli_data.missing_screen(missing, len(places)))
+    if missing:
+        _warn(f"{len(missing)} of {len(places)} datasets are not here and are left out: {_names(missing)}.")
+    if not any(sources.is_local(card) for card, _ in here):
+        return here
+
+    from bench import cli_data, run
+
+    sizes = {run.image_size(tag, protocol) for tag in backbones}
+    return [
+        (cli_data.prepared(card, source, sizes, protocol, args.dry_run), source)
+        if isinstance(source, sources.Found)
+        else (card, source)
+        for card, source in here
+    ]
+
+
+def _names(cards: Sequence[Dataset]) -> str:
+    return ", ".join(card.name for card in cards)
+
+
+def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, Source]], Protocol, str]:
+    """Cards with where their data is, the protocol, and the backbones."""
     from bench import cards
 
     default = "pocket"
-    found: list[tuple[Dataset, ImageFolder | None]]
+    found: list[tuple[Dataset, Source]]
     if args.data is not None:
         from bench.data import folder
 
@@ -250,7 +298,9 @@ def _data_of(args: argparse.Namespace) -> tuple[list[tuple[Dataset, ImageFolder 
         found = [(card, None) for card in cards.suite(args.suite).datasets]
         default = args.suite
     suite = cards.suite(default).card
-    return found, cards.protocol(args.protocol or suite.protocol), suite.backbone
+    protocol = cards.protocol(args.protocol or suite.protocol)
+    backbone = args.backbone or suite.backbone
+    return _located(args, found, protocol, backbone.split(",")), protocol, backbone
 
 
 def _finished(store: Store, jobs: Sequence[Job]) -> dict[str, Record]:

@@ -43,7 +43,7 @@ class Job:
     spec: RunSpec
     method: Method
     card: Dataset
-    source: folder.ImageFolder | None = None  # of a card that is a folder
+    source: folder.ImageFolder | sources.Found | None = None  # where the data is, unless it is drawn
     weights_file: Path | None = None
     device: str = "cpu"
 
@@ -57,7 +57,7 @@ def make_job(
     seed: int,
     *,
     weights: str = "pretrained",
-    source: folder.ImageFolder | None = None,
+    source: folder.ImageFolder | sources.Found | None = None,
     device: str = "cpu",
 ) -> Job:
     """`weights`: "pretrained", "random", or the path of a safetensors file, whose digest then enters the spec."""
@@ -176,9 +176,7 @@ def _run(
             Milestone(
                 name=snapshot.name,
                 epoch=snapshot.epoch,
-                score=score
-                if snapshot.net is trained.reported
-                else train.evaluate(snapshot.net, test, metric),
+                score=score if snapshot.net is trained.reported else train.evaluate(snapshot.net, test, metric),
                 params=_params(snapshot.net, most, trained.with_gradient),
                 storage_bytes=measure.storage(snapshot.net),
                 unmerged=measure.compute(snapshot.net, size),
@@ -189,6 +187,14 @@ def _run(
         ),
         "epochs": trained.epochs,
     }
+
+
+def image_size(backbone: str, protocol: Protocol) -> int:
+    """Side of the square that a backbone sees under a protocol, in pixels."""
+    if protocol.image_size is not None:
+        return protocol.image_size
+    with torch.device("meta"):
+        return backbones.input_size(backbones.create(backbone, classes=2, weights="random", device="meta"))
 
 
 def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
@@ -202,10 +208,13 @@ def divided(splits: Splits, protocol: Protocol, seed: int) -> Splits:
     """The splits as the protocol trains on them: `shots` images a class, drawn by the seed; val cut off train."""
     train_split, val = splits.train, splits.val
     if protocol.shots is not None:
-        train_split, val = train_split.take(fewshot.sample(train_split.labels, protocol.shots, seed)), val.take(EMPTY)
+        train_split, val = (
+            train_split.take(np.array(fewshot.sample(train_split.labels, protocol.shots, seed))),
+            val.take(EMPTY),
+        )
     share = protocol.val_share or (0.2 if protocol.train_on == "train" and len(val) == 0 else None)
     if share is not None:
-        keep, cut = fewshot.carve(train_split.labels, share)
+        keep, cut = map(np.array, fewshot.carve(train_split.labels, share))
         train_split, val = train_split.take(keep), train_split.take(cut)
     return Splits(train_split, val, splits.test, splits.classes, splits.fingerprint)
 

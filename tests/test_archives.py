@@ -167,11 +167,13 @@ def test_links_within(tmp_path: Path) -> None:
     links = [
         tar_info("set/best.jpg", tarfile.SYMTYPE, "train/a.jpg"),
         tar_info("set/train/up.txt", tarfile.SYMTYPE, "../labels.txt"),
+        tar_info("only/links/l.txt", tarfile.SYMTYPE, "../../set/labels.txt"),
         tar_info("copy.jpg", tarfile.LNKTYPE, "set/train/a.jpg"),
     ]
     unpack(make_tar(tmp_path / "a.tar", FILES, links), tmp_path / "out")
     assert os.readlink(tmp_path / "out/set/best.jpg") == "train/a.jpg"
-    assert (tmp_path / "out/set/train/up.txt").read_bytes() == FILES["set/labels.txt"]
+    for name in ("set/train/up.txt", "only/links/l.txt"):
+        assert (tmp_path / "out" / name).read_bytes() == FILES["set/labels.txt"]
     assert not (tmp_path / "out/copy.jpg").is_symlink() and (tmp_path / "out/copy.jpg").read_bytes() == b"a" * 3000
     unpack(
         make_zip(tmp_path / "a.zip", FILES, [zip_info("l", stat.S_IFLNK | 0o777, b"set/labels.txt")]), tmp_path / "b"

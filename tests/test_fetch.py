@@ -205,6 +205,20 @@ def test_a_file_that_changed_between_attempts(site: Site, tmp_path: Path) -> Non
     assert site.asked[0]["if-range"] == '"zero"' and len(site.asked) == 1
 
 
+def test_a_note_never_speaks_of_another_version_than_the_part(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, when the file has changed: the old part is gone before the new version is noted."""
+    path = tmp_path / "data.bin"
+    cut_short(site, path, body=b"\0" * len(BODY), etag='"zero"')
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Download, "receive", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            get(site, path)
+    assert left(tmp_path) == ["data.bin.fetch.json"]
+    assert get(site, path).sha256 == SHA256
+
+
 def test_a_server_that_ignores_if_range(site: Site, tmp_path: Path) -> None:
     """It sends the end of another file, and says so: nothing is spliced."""
     path = tmp_path / "data.bin"

@@ -1,7 +1,7 @@
 """Which images a few-shot run trains and validates on: ELEVATER's two rules, and lists of what they chose.
 
 The rules are those of vision-datasets 0.2.17 (`sample`) and of ELEVATER's toolkit (`carve`). Both depend on the order
-in which the images are listed; from ELEVATER's own index files they choose the images of its published runs.
+in which the images are listed: only ELEVATER's own index files give the samples that it drew.
 """
 
 from __future__ import annotations

@@ -6,15 +6,18 @@ lies below a folder that `bench data add SUITE PATH` has named, or below <root>/
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.cards import Dataset
+from bench.cards import Dataset, Sizes
 from bench.data import folder, pocket, prepare
 from bench.data.items import Items, Layout, open_image
 from bench.data.prepare import Transform, Watch
@@ -41,87 +44,136 @@ class Found:
     path: Path
     layout: Layout
     key: str
+    sample: bool = False  # a part of the data set, named as such: never compared with the whole
 
     def open(self) -> Mapping[str, Items]:
         return self.layout.open(self.path, self.key)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which the data of a suite is looked for."""
+
+    path: Path
+    sample: bool = False
 
 
 def layouts(kind: str) -> tuple[Layout, ...]:
     return tuple(layout for name in KINDS.get(kind, ()) for layout in importlib.import_module(name).LAYOUTS)
 
 
-def folders(suite: str) -> list[Path]:
-    """The folders in which the data of a suite is looked for."""
-    named = json.loads(_register().read_text()).get(suite, []) if _register().is_file() else []
-    return [*map(Path, named), prepare.data_root() / "raw" / suite, prepare.data_root() / "raw"]
+def places(suite: str) -> list[Place]:
+    """Where the data of a suite is looked for: the folders that were named, the last one first, then <root>/raw."""
+    named = [Place(Path(entry["path"]), entry["sample"]) for entry in _registered().get(suite, [])]
+    raw = prepare.data_root() / "raw"
+    return [*named, Place(raw / suite), Place(raw)]
 
 
-def add(suite: str, path: Path) -> None:
-    """Names a folder for the data of a suite, before those that were named earlier."""
-    register: dict[str, list[str]] = json.loads(_register().read_text()) if _register().is_file() else {}
+def add(suite: str, path: Path, *, sample: bool = False) -> None:
+    """Names a folder for the data of a suite."""
+    register = _registered()
     named = str(path.resolve())
-    register[suite] = [named, *(other for other in register.get(suite, []) if other != named)]
-    _register().parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(_register(), lambda file: file.write_text(json.dumps(register, indent=1) + "\n"))
+    others = [entry for entry in register.get(suite, []) if entry["path"] != named]
+    register[suite] = [{"path": named, "sample": sample}, *others]
+    file = _register()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda aside: aside.write_text(json.dumps(register, indent=1) + "\n"))
 
 
 def _register() -> Path:
     return prepare.data_root() / "sources.json"
 
 
+def _registered() -> dict[str, list[dict[str, Any]]]:
+    file = _register()
+    try:
+        register: dict[str, list[dict[str, Any]]] = json.loads(file.read_text()) if file.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON ({error}). Remove it, and name your folders again.") from error
+    return register
+
+
 def find(card: Dataset) -> Found | None:
-    """Where the card's data is; None where it is not here. The first named folder wins, there the best layout."""
+    """Where the card's data is; None where it is not here. The first place wins, and there the best layout."""
     kind, _, key = card.source.partition(":")
-    for path in folders(card.name.partition("/")[0]):
+    for place in places(card.name.partition("/")[0]):
         for layout in layouts(kind):
-            if path.is_dir() and layout.find(path, key):
-                return Found(path, layout, key)
+            if place.path.is_dir() and layout.find(place.path, key):
+                return Found(place.path, layout, key, place.sample)
     return None
 
 
+def is_local(card: Dataset) -> bool:
+    """Whether the card's data has to be somewhere on this machine; the pocket suite is drawn, a folder is named."""
+    return card.source.partition(":")[0] in KINDS
+
+
+def card_of(card: Dataset, found: Found, transform: Transform, watch: Watch | None = None) -> Dataset:
+    """The card with the fingerprint of the data that was found; of a sample, with a name and sizes of its own."""
+    place, read = _place(card, found, transform)
+    if not found.sample:  # before anything is decoded
+        _check_sizes(card, {part: len(items) for part, items in read().items()})
+    meta = prepare.build(place, read, transform, watch)
+    if found.sample:
+        sizes = Sizes(**{part: meta["images"].get(part, 0) for part in prepare.PARTS})
+        card = dataclasses.replace(card, name=name_of(card, found), sizes=sizes)
+    elif card.fingerprint and meta["fingerprint"] != card.fingerprint:
+        raise UsageError(
+            f"{card.name}: the images in {found.path} have the fingerprint {meta['fingerprint'][:16]}, the card says "
+            f"{card.fingerprint[:16]}: another version of the data. Get the one that the card names."
+        )
+    return dataclasses.replace(card, fingerprint=meta["fingerprint"])
+
+
+def name_of(card: Dataset, found: Found) -> str:
+    """The card's name; that of a sample differs, so that it never stands in the column of the whole."""
+    return card.name.replace("/", "-sample/", 1) if found.sample else card.name
+
+
+def _place(card: Dataset, found: Found, transform: Transform) -> tuple[Path, Callable[[], Mapping[str, Items]]]:
+    splits = found.open()
+    name = prepare.key_of(found.layout.name, splits)
+    kind = card.source.partition(":")[0]
+    return prepare.home(f"{kind}/{found.key}", name, transform), lambda: splits
+
+
 def load(
-    card: Dataset, transform: Transform, source: folder.ImageFolder | None = None, watch: Watch | None = None
+    card: Dataset,
+    transform: Transform,
+    source: folder.ImageFolder | Found | None = None,
+    watch: Watch | None = None,
 ) -> Splits:
     """The splits of a card, decoded on the first call, read from disk on every other.
 
-    `source` lists the images of a card whose source is a folder. Raises Missing where the data is not here, UsageError
-    where it is not what the card says.
+    `source` lists the images of an image folder, or says where the card's data was found. Raises Missing where the data
+    is not here, UsageError where it is not what the card says.
     """
-    kind, _, key = card.source.partition(":")
-    read: Callable[[], Mapping[str, Items]]
-    if kind == "pocket":
-        name, read = card.fingerprint, lambda: _pocket(card, key)
-    elif source is not None:
-        name, read = card.fingerprint, lambda: _folder(source)
-    else:
-        found = find(card)
+    if is_local(card):
+        found = source if isinstance(source, Found) else find(card)
         if found is None:
             raise Missing(f"The data of {card.name} is not here: 'bench data status {card.name.partition('/')[0]}'.")
-        splits = found.open()
-        name, read = prepare.key_of(found.layout.name, splits), lambda: splits
-    place = prepare.home(card.name, name, transform)
-    meta = prepare.build(place, read, transform, watch)
-    _check_sizes(card, meta["images"])
+        place, read = _place(card, found, transform)
+    else:
+        listed = source if isinstance(source, folder.ImageFolder) else None
+        place = prepare.home(card.name, card.fingerprint, transform)
+        read = partial(_folder, listed) if listed else partial(_pocket, card)
+    _check_sizes(card, prepare.build(place, read, transform, watch)["images"])
     prepared = prepare.read(place, card.classes)
-    if kind not in KINDS:  # its card knows the fingerprint of the images themselves
-        return Splits(prepared.train, prepared.val, prepared.test, prepared.classes, card.fingerprint)
-    if card.fingerprint and prepared.fingerprint != card.fingerprint:
-        raise UsageError(
-            f"{card.name}: the images here have the fingerprint {prepared.fingerprint[:16]}, the card says "
-            f"{card.fingerprint[:16]}. This is another version of the data; get the one that the card names."
-        )
-    return prepared
+    return prepared if is_local(card) else dataclasses.replace(prepared, fingerprint=card.fingerprint)
 
 
 def _check_sizes(card: Dataset, images: Mapping[str, int]) -> None:
     for part in prepare.PARTS:
         expected, found = getattr(card.sizes, part), images.get(part, 0)
         if expected != found:
-            raise UsageError(f"{card.name}: {found} {part} images were found, the card says {expected}.")
+            raise UsageError(
+                f"{card.name}: {found} {part} images were found, the card says {expected}. Get the whole data set; a "
+                f"part of it can be named as such: 'bench data add {card.name.partition('/')[0]} PATH --sample'."
+            )
 
 
-def _pocket(card: Dataset, key: str) -> dict[str, Items]:
-    splits = pocket.make(key)
+def _pocket(card: Dataset) -> dict[str, Items]:
+    splits = pocket.make(card.source.partition(":")[2])
     found = pocket.fingerprint(splits)
     if found != card.fingerprint:
         raise UsageError(

@@ -1,0 +1,271 @@
+"""bench data: what there is, where it is, what is missing and how to get it. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.cards import Dataset
+    from bench.data.sources import Found
+    from bench.spec import Protocol
+
+
+def add_parser(verbs: Any) -> None:
+    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, prune")
+    kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
+        command.set_defaults(verb=run)
+        command.add_argument("--data-root", type=Path, metavar="DIR", help="default: BENCH_DATA, or the user's cache")
+        return command
+
+    verb("list", list_command, "every dataset, with its size, metric and licence")
+    status = verb("status", status_command, "what is here, what is missing and how to get it")
+    status.add_argument("what", nargs="?", metavar="SUITE|SUITE/NAME")
+    add = verb("add", add_command, "name the folder or archive that holds the data of a suite")
+    add.add_argument("suite")
+    add.add_argument("path", type=Path)
+    add.add_argument("--sample", action="store_true", help="a part of it: results are kept apart from the suite's")
+    fetch = verb("fetch", fetch_command, "download what can be downloaded, verified and resumable")
+    fetch.add_argument("what", metavar="SUITE|SUITE/NAME")
+    verify = verb("verify", verify_command, "read every image; count the classes; compute the fingerprint")
+    verify.add_argument("what", metavar="SUITE|SUITE/NAME")
+    prepare = verb("prepare", prepare_command, "decode images once, for all runs to come")
+    prepare.add_argument("what", metavar="SUITE|SUITE/NAME")
+    prepare.add_argument("--size", type=int, default=224, metavar="PIXELS", help="default: 224")
+    prepare.add_argument("--resize", choices=("squash", "crop"), default="squash")
+    prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
+    prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    number, unit = text.upper().removesuffix("B"), ""
+    if number and number[-1] in units:
+        number, unit = number[:-1], number[-1]
+    try:
+        return int(float(number) * units[unit])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB") from None
+
+
+def _cards(what: str | None) -> list[Dataset]:
+    """The cards of a suite, or one of them; all of them for None."""
+    from bench import cards
+
+    if what is None:
+        return [card for name in cards.suite_names() for card in cards.suite(name).datasets]
+    return [cards.dataset(what)] if "/" in what else list(cards.suite(what).datasets)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def list_command(args: argparse.Namespace) -> int:
+    rows = [("dataset", "classes", "train/val/test", "metric", "licence", "title")]
+    for card in _cards(None):
+        sizes = f"{card.sizes.train}/{card.sizes.val}/{card.sizes.test}"
+        rows.append((card.name, str(card.classes), sizes, card.metric, card.license, card.title))
+    _table(rows)
+    return 0
+
+
+def status_command(args: argparse.Namespace) -> int:
+    from bench.data import prepare, sources
+
+    rows = [("dataset", "state", "where or how")]
+    missing = []
+    for card in _cards(args.what):
+        if not sources.is_local(card):
+            rows.append((card.name, "drawn", "needs no download"))
+            continue
+        found = sources.find(card)
+        if found is None:
+            missing.append(card)
+            rows.append((card.name, "missing", how(card)))
+            continue
+        pattern = f"{card.source.replace(':', '-')}-*/meta.json"
+        ready = len(list((prepare.data_root() / "prepared").glob(pattern)))
+        note = ", images compressed again" if found.layout.reencoded else ""
+        state = ("sample" if found.sample else "here") + (f", prepared x{ready}" if ready else "")
+        rows.append((card.name, state, f"{found.path} ({found.layout.name}{note})"))
+    _table(rows)
+    free = shutil.disk_usage(_existing(prepare.data_root())).free
+    print(f"Data root: {prepare.data_root()} ({free / 1e9:.0f} GB free). BENCH_DATA or --data-root moves it.")
+    return 1 if missing else 0
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def how(card: Dataset) -> str:
+    """How to get the data of a card, in one line."""
+    from bench.data import downloads
+
+    suite = card.name.partition("/")[0]
+    plan = downloads.plan(card)
+    if plan is None:
+        return f"by hand: docs/data.md tells where from; then 'bench data add {suite} PATH'"
+    if plan.manual:
+        return f"by hand: {plan.manual.rstrip('.')}; then 'bench data add {suite} PATH'"
+    size = f" ({plan.bytes / 1e9:.1f} GB)" if plan.bytes else ""
+    return f"'bench data fetch {card.name}'{size}"
+
+
+def missing_screen(missing: Collection[Dataset], total: int) -> str:
+    """What `bench run` says where data is missing."""
+    from bench.data import sources
+
+    suite = next(iter(missing)).name.partition("/")[0]
+    width = max(len(card.name) for card in missing)
+    lines = [f"{len(missing)} of {total} datasets are not on this machine:"]
+    lines += [f"  {card.name.ljust(width)}  {how(card)}" for card in missing]
+    kind = next(iter(missing)).source.partition(":")[0]
+    lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
+    lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
+    lines += [
+        f"Looked in: {', '.join(str(place.path) for place in sources.places(suite))}.",
+        "--skip-missing runs what is here; the table then shows the coverage.",
+    ]
+    return "\n".join(lines if len(missing) < total else lines[:-1])
+
+
+def prepared(card: Dataset, found: Found, sizes: Collection[int], protocol: Protocol, dry: bool) -> Dataset:
+    """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
+    import dataclasses
+
+    from bench.data import sources
+    from bench.data.prepare import Transform
+
+    if dry:
+        name = sources.name_of(card, found)
+        return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
+    ready = [sources.card_of(card, found, Transform(s, protocol.resize), _progress(card)) for s in sorted(sizes)]
+    return ready[0]  # the fingerprint is the same in every size
+
+
+def _progress(card: Dataset) -> Callable[[str, int, int], None]:
+    import sys
+    import time
+
+    began, shown = time.monotonic(), [0.0]
+
+    def watch(part: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and (now - shown[0] > 0.5 or done == total):
+            shown[0] = now
+            end = "\n" if done == total else ""
+            rate = done / max(now - began, 1e-9)
+            print(f"\r{card.name} {part}: {done}/{total} images decoded, {rate:.0f}/s ", end=end, file=sys.stderr)
+
+    return watch
+
+
+def add_command(args: argparse.Namespace) -> int:
+    from bench import cards
+    from bench.data import archives, prepare, sources
+
+    suite = cards.suite(args.suite)
+    path: Path = args.path
+    if not path.exists():
+        raise UsageError(f"{path} does not exist. 'bench data add SUITE PATH' takes a folder or an archive.")
+    if not any(map(sources.is_local, suite.datasets)):
+        raise UsageError(f"The suite {args.suite!r} needs no data from outside.")
+    if path.is_file():
+        target = prepare.data_root() / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
+        print(f"Unpacking {path} to {target} ...")
+        archives.unpack(path, target)
+        path = target
+    kind = suite.datasets[0].source.partition(":")[0]
+    here = {
+        card.name: layout
+        for card in suite.datasets
+        for layout in reversed(sources.layouts(kind))
+        if layout.find(path, card.source.partition(":")[2])
+    }
+    if not here:
+        known = "; ".join(layout.title for layout in sources.layouts(kind))
+        raise UsageError(f"No dataset of {args.suite!r} is recognised in {path}. Known layouts: {known}.")
+    sources.add(args.suite, path, sample=args.sample)
+    for name, layout in here.items():
+        print(f"{name}  {layout.title}")
+    print(
+        f"{len(here)} of {len(suite.datasets)} datasets of {args.suite}. 'bench data verify {args.suite}' checks them."
+    )
+    return 0
+
+
+def fetch_command(args: argparse.Namespace) -> int:
+    from bench.data import downloads, sources
+
+    manual = []
+    for card in _cards(args.what):
+        if not sources.is_local(card) or sources.find(card) is not None:
+            print(f"{card.name}  is here")
+            continue
+        plan = downloads.plan(card)
+        if plan is None or plan.manual:
+            manual.append(f"{card.name}: {how(card)}")
+            continue
+        downloads.get(card, plan, print)
+    if manual:
+        raise UsageError("\n".join(["Not everything can be downloaded:", *manual]))
+    return 0
+
+
+def verify_command(args: argparse.Namespace) -> int:
+    from bench.data import sources, verify
+
+    faults = 0
+    for card in _cards(args.what):
+        if not sources.is_local(card):
+            continue
+        found = sources.find(card)
+        if found is None:
+            print(f"{card.name}  missing: {how(card)}")
+            continue
+        report = verify.verify(card, found, _progress(card))
+        faults += len(report.faults)
+        print(f"{card.name}  {report.images} images, fingerprint {report.fingerprint[:16]}, {found.layout.name}")
+        for fault in report.faults:
+            print(f"  FAULT {fault}")
+    return 1 if faults else 0
+
+
+def prepare_command(args: argparse.Namespace) -> int:
+    from bench.data import sources
+    from bench.data.prepare import Transform
+
+    states: Counter[str] = Counter()
+    for card in _cards(args.what):
+        found = sources.find(card) if sources.is_local(card) else None
+        if found is None:
+            states["missing" if sources.is_local(card) else "drawn when needed"] += 1
+            continue
+        ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
+        states["prepared"] += 1
+        print(f"{ready.name}  fingerprint {ready.fingerprint[:16]}")
+    print(", ".join(f"{number} {state}" for state, number in states.items()))
+    return 0
+
+
+def prune_command(args: argparse.Namespace) -> int:
+    from bench.data import prepare
+
+    removed = prepare.prune(args.keep)
+    for path, size in removed:
+        print(f"removed {path.name}  {size / 1e9:.2f} GB")
+    print(f"{len(removed)} prepared datasets removed, {sum(size for _, size in removed) / 1e9:.2f} GB.")
+    return 0
