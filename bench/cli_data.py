@@ -40,10 +40,16 @@ def add_parser(verbs: Any) -> None:
     verify.add_argument("what", metavar="SUITE|SUITE/NAME")
     prepare = verb("prepare", prepare_command, "decode images once, for all runs to come")
     prepare.add_argument("what", metavar="SUITE|SUITE/NAME")
-    prepare.add_argument("--size", type=int, default=224, metavar="PIXELS", help="default: 224")
+    prepare.add_argument("--size", type=_pixels, default=224, metavar="PIXELS", help="default: 224")
     prepare.add_argument("--resize", choices=("squash", "crop"), default="squash")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _bytes(text: str) -> int:
@@ -53,7 +59,7 @@ def _bytes(text: str) -> int:
         number, unit = number[:-1], number[-1]
     try:
         return int(float(number) * units[unit])
-    except ValueError:
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB") from None
 
 
@@ -95,8 +101,7 @@ def status_command(args: argparse.Namespace) -> int:
             missing.append(card)
             rows.append((card.name, "missing", how(card)))
             continue
-        pattern = f"{card.source.replace(':', '-')}-*/meta.json"
-        ready = len(list((prepare.data_root() / "prepared").glob(pattern)))
+        ready = len(sources.prepared(card))
         note = ", images compressed again" if found.layout.reencoded else ""
         state = ("sample" if found.sample else "here") + (f", prepared x{ready}" if ready else "")
         rows.append((card.name, state, f"{found.path} ({found.layout.name}{note})"))
@@ -118,8 +123,12 @@ def how(card: Dataset) -> str:
     plan = downloads.plan(card)
     if plan is None:
         return f"by hand: docs/data.md tells where from; then 'bench data add {suite} PATH'"
-    if plan.manual:
-        return f"by hand: {plan.manual.rstrip('.')}; then 'bench data add {suite} PATH'"
+    if plan.manual and not plan.can_run:
+        brought = " and ".join(f"raw/{file.path}" for file in plan.files)
+        told = f"by hand: {plan.manual.rstrip('.')}"
+        if brought:
+            return f"{told}; in the data root these are {brought}; then 'bench data fetch {card.name}'"
+        return f"{told}; then 'bench data add {suite} PATH'"
     size = f" ({plan.bytes / 1e9:.1f} GB)" if plan.bytes else ""
     return f"'bench data fetch {card.name}'{size}"
 
@@ -128,31 +137,29 @@ def missing_screen(missing: Collection[Dataset], total: int) -> str:
     """What `bench run` says where data is missing."""
     from bench.data import sources
 
-    suite = next(iter(missing)).name.partition("/")[0]
     width = max(len(card.name) for card in missing)
     lines = [f"{len(missing)} of {total} datasets are not on this machine:"]
     lines += [f"  {card.name.ljust(width)}  {how(card)}" for card in missing]
-    kind = next(iter(missing)).source.partition(":")[0]
-    lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
-    lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
-    lines += [
-        f"Looked in: {', '.join(str(place.path) for place in sources.places(suite))}.",
-        "--skip-missing runs what is here; the table then shows the coverage.",
-    ]
-    return "\n".join(lines if len(missing) < total else lines[:-1])
+    for suite, kind in {card.name.partition("/")[0]: card.source.partition(":")[0] for card in missing}.items():
+        lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
+        lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
+        lines += [f"Looked in: {', '.join(str(place.path) for place in sources.places(suite))}."]
+    if len(missing) < total:
+        lines += ["--skip-missing runs what is here; the table then shows the coverage."]
+    return "\n".join(lines)
 
 
 def prepared(card: Dataset, found: Found, sizes: Collection[int], protocol: Protocol, dry: bool) -> Dataset:
     """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
     import dataclasses
 
+    from bench import run
     from bench.data import sources
-    from bench.data.prepare import Transform
 
     if dry:
         name = sources.name_of(card, found)
         return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
-    ready = [sources.card_of(card, found, Transform(s, protocol.resize), _progress(card)) for s in sorted(sizes)]
+    ready = [sources.card_of(card, found, run.transform(protocol, s), _progress(card)) for s in sorted(sizes)]
     return ready[0]  # the fingerprint is the same in every size
 
 
@@ -183,8 +190,10 @@ def add_command(args: argparse.Namespace) -> int:
         raise UsageError(f"{path} does not exist. 'bench data add SUITE PATH' takes a folder or an archive.")
     if not any(map(sources.is_local, suite.datasets)):
         raise UsageError(f"The suite {args.suite!r} needs no data from outside.")
-    if path.is_file():
-        target = prepare.data_root() / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
+    target = prepare.data_root() / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
+    unpacked = path.is_file()
+    new = unpacked and not target.exists()
+    if unpacked:
         print(f"Unpacking {path} to {target} ...")
         archives.unpack(path, target)
         path = target
@@ -196,8 +205,10 @@ def add_command(args: argparse.Namespace) -> int:
         if layout.find(path, card.source.partition(":")[2])
     }
     if not here:
+        if new:
+            shutil.rmtree(target)
         known = "; ".join(layout.title for layout in sources.layouts(kind))
-        raise UsageError(f"No dataset of {args.suite!r} is recognised in {path}. Known layouts: {known}.")
+        raise UsageError(f"No dataset of {args.suite!r} is recognised in {args.path}. Known layouts: {known}.")
     sources.add(args.suite, path, sample=args.sample)
     for name, layout in here.items():
         print(f"{name}  {layout.title}")
@@ -210,27 +221,46 @@ def add_command(args: argparse.Namespace) -> int:
 def fetch_command(args: argparse.Namespace) -> int:
     from bench.data import downloads, sources
 
-    manual = []
+    faults = []
     for card in _cards(args.what):
         if not sources.is_local(card) or sources.find(card) is not None:
             print(f"{card.name}  is here")
             continue
         plan = downloads.plan(card)
-        if plan is None or plan.manual:
-            manual.append(f"{card.name}: {how(card)}")
+        if plan is None or not plan.can_run:
+            faults.append(f"{card.name}: {how(card)}")
             continue
-        downloads.get(card, plan, print)
-    if manual:
-        raise UsageError("\n".join(["Not everything can be downloaded:", *manual]))
+        try:  # a server that is down must not keep the others' datasets away
+            downloads.get(card, plan, print)
+            print(f"{card.name}  {_arrived(card)}")
+        except UsageError as error:
+            faults.append(f"{card.name}: {error}")
+    if faults:
+        raise UsageError("\n".join(["Not everything could be downloaded:", *faults] if faults[1:] else faults))
     return 0
+
+
+def _arrived(card: Dataset) -> str:
+    """Where a dataset lies that was just unpacked. Raises UsageError with what it lacks."""
+    from bench.data import sources
+
+    found = sources.find(card)
+    if found is None:
+        kind, _, key = card.source.partition(":")
+        raw = sources.places(card.name.partition("/")[0])[-1].path
+        sources.layouts(kind)[0].open(raw, key)  # tells what is not there
+        raise UsageError(f"what was downloaded is not recognised below {raw}. Remove its files there; fetch again.")
+    return f"{found.path} ({found.layout.name})"
 
 
 def verify_command(args: argparse.Namespace) -> int:
     from bench.data import sources, verify
 
-    faults = 0
+    faults = read = 0
     for card in _cards(args.what):
         if not sources.is_local(card):
+            print(f"{card.name}  drawn; its fingerprint is checked whenever it is")
+            read += 1
             continue
         found = sources.find(card)
         if found is None:
@@ -238,10 +268,12 @@ def verify_command(args: argparse.Namespace) -> int:
             continue
         report = verify.verify(card, found, _progress(card))
         faults += len(report.faults)
-        print(f"{card.name}  {report.images} images, fingerprint {report.fingerprint[:16]}, {found.layout.name}")
+        read += 1
+        fingerprint = f"fingerprint {report.fingerprint[:16]}" if report.fingerprint else "no fingerprint"
+        print(f"{card.name}  {report.images} images, {fingerprint}, {found.layout.name}")
         for fault in report.faults:
             print(f"  FAULT {fault}")
-    return 1 if faults else 0
+    return 1 if faults or not read else 0
 
 
 def prepare_command(args: argparse.Namespace) -> int:
@@ -249,15 +281,27 @@ def prepare_command(args: argparse.Namespace) -> int:
     from bench.data.prepare import Transform
 
     states: Counter[str] = Counter()
-    for card in _cards(args.what):
-        found = sources.find(card) if sources.is_local(card) else None
+    faults, cards = [], _cards(args.what)
+    places = {card.name: sources.find(card) if sources.is_local(card) else None for card in cards}
+    missing = [card for card in cards if sources.is_local(card) and places[card.name] is None]
+    if len(missing) == len(cards):
+        raise sources.Missing(missing_screen(missing, len(cards)))
+    for card in cards:
+        found = places[card.name]
         if found is None:
             states["missing" if sources.is_local(card) else "drawn when needed"] += 1
             continue
-        ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
+        try:  # one bad image must not keep the other datasets waiting
+            ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
+        except UsageError as error:
+            faults.append(str(error))
+            states["refused"] += 1
+            continue
         states["prepared"] += 1
         print(f"{ready.name}  fingerprint {ready.fingerprint[:16]}")
     print(", ".join(f"{number} {state}" for state, number in states.items()))
+    if faults:
+        raise UsageError("\n".join(faults))
     return 0
 
 

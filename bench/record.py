@@ -69,6 +69,16 @@ class Milestone:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One training of a search: on the training split, scored on the validation split."""
+
+    lr: float
+    weight_decay: float
+    val: float | None  # None: it diverged
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Epoch:
     phase: int
     loss: float
@@ -118,6 +128,7 @@ class Record:
     cost: Cost | None = None
     milestones: tuple[Milestone, ...] = ()
     epochs: tuple[Epoch, ...] = ()
+    trials: tuple[Trial, ...] = ()  # of the protocol's search; their cost is not part of `cost`
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

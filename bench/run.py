@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -24,12 +24,13 @@ from bench import backbones, measure, metrics, registry, train
 from bench.anatomy import Anatomy
 from bench.cards import Dataset
 from bench.data import fewshot, folder, sources
+from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
 from bench.data.splits import Splits
 from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.method import Method, Phase, params, variant
-from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage
+from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage, Trial
 from bench.spec import Protocol, RunSpec, stream
 from bench.store import Store, write_atomically
 
@@ -130,7 +131,9 @@ def _run(
     size = protocol.image_size or backbones.input_size(net.model)
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
-    splits = divided(sources.load(job.card, Transform(size, protocol.resize), job.source), protocol, spec.seed)
+    whole = sources.load(job.card, transform(protocol, size), job.source)
+    protocol, trials = search(job, whole, protocol, watch)
+    splits = divided(whole, protocol, spec.seed)
     held_out = protocol.train_on == "train"
     data = splits.train if held_out else splits.train + splits.val
     if job.device == "cuda":
@@ -186,7 +189,13 @@ def _run(
             if len(phases) > 1
         ),
         "epochs": trained.epochs,
+        "trials": trials,
     }
+
+
+def transform(protocol: Protocol, size: int) -> Transform:
+    """How images are prepared for a backbone that sees `size` pixels: larger where the protocol augments them."""
+    return Transform(size if protocol.augment == "none" else round(size * MARGIN), protocol.resize)
 
 
 def image_size(backbone: str, protocol: Protocol) -> int:
@@ -202,6 +211,48 @@ def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
     if protocol.epochs_of == "run":
         return method.phases(protocol.epochs)
     return method.phases(protocol.epochs * len(method.phases(10**6)))
+
+
+def search(
+    job: Job, splits: Splits, protocol: Protocol, watch: Callable[[train.Progress], None]
+) -> tuple[Protocol, tuple[Trial, ...]]:
+    """The protocol with the learning rate and weight decay that do best on the validation split, and every trial.
+
+    Each trial trains a fresh model on the training split alone; ties go to the smaller rate, then the smaller decay.
+    Raises Diverged where every trial does.
+    """
+    if not protocol.search_lr and not protocol.search_weight_decay:
+        return protocol, ()
+    held = replace(protocol, train_on="train", choose="last", epochs=protocol.search_epochs or protocol.epochs)
+    parts = divided(splits, held, job.spec.seed)
+    trials = []
+    for lr in sorted(protocol.search_lr or (protocol.lr,)):
+        for decay in sorted(protocol.search_weight_decay or (protocol.weight_decay,)):
+            begin, tried = time.perf_counter(), replace(held, lr=lr, weight_decay=decay)
+            try:
+                val = _trial(job, tried, parts, watch)
+            except train.Diverged:
+                val = None
+            trials.append(Trial(lr, decay, val, time.perf_counter() - begin))
+    done = [trial for trial in trials if trial.val is not None]
+    if not done:
+        raise train.Diverged(f"Every one of {len(trials)} trials of the search has diverged.")
+    best = max(done, key=lambda trial: trial.val or 0.0)  # the first of equals
+    return replace(protocol, lr=best.lr, weight_decay=best.weight_decay), tuple(trials)
+
+
+def _trial(job: Job, tried: Protocol, parts: Splits, watch: Callable[[train.Progress], None]) -> float | None:
+    return train.fit(
+        prepare_model(job),
+        phases_of(job.method, tried),
+        tried,
+        parts.train,
+        parts.val,
+        seed=stream(job.spec, "data"),
+        metric=job.card.metric,
+        calibrate=job.method.calibrate,
+        watch=watch,
+    ).val
 
 
 def divided(splits: Splits, protocol: Protocol, seed: int) -> Splits:
@@ -223,7 +274,13 @@ def prepare_model(job: Job) -> Anatomy:
     """The backbone, dissected, with a head drawn from the "head" stream and the method attached."""
     torch.manual_seed(job.spec.seed)  # a backbone with random weights
     weights = str(job.weights_file or job.spec.weights)
-    model = backbones.create(job.spec.backbone, classes=job.card.classes, weights=weights, device=job.device)
+    model = backbones.create(
+        job.spec.backbone,
+        classes=job.card.classes,
+        weights=weights,
+        device=job.device,
+        image_size=job.spec.protocol.image_size,
+    )
     net = dissect(model)
     draw_head(net, stream(job.spec, "head"))
     torch.manual_seed(stream(job.spec, "method"))

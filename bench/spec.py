@@ -52,6 +52,9 @@ class Protocol:
     shots: int | None = added_later(None)  # images per class, drawn by the run's seed; None: all
     val_share: float | None = added_later(None)  # of each class, cut off train where val is that; None: the card's val
     epochs_of: Literal["run", "phase"] = added_later("run")  # whether `epochs` are all, or those of each phase
+    search_lr: tuple[float, ...] = added_later(())  # tried on train, chosen on val, in ascending order
+    search_weight_decay: tuple[float, ...] = added_later(())
+    search_epochs: int | None = added_later(None)  # of one trial; None: `epochs`
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:

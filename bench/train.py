@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from bench import backbones
 from bench.anatomy import Anatomy
 from bench.cards import Metric
+from bench.data.augment import Augment, augments
 from bench.data.splits import Arrays, Ended
 from bench.errors import BenchError
 from bench.method import Batches, Phase
@@ -87,13 +88,14 @@ def fit(
     touched: dict[str, int] = {}  # parameters that have received a gradient, by name, with their number
     most = 0
     epochs: list[Epoch] = []
+    drawn = 0  # batches so far: each has its own augmentation, the same for every method
     snapshots: list[Snapshot] = []
     best: tuple[float, Anatomy] | None = None
     calibrate(net, batches)
     total = sum(phase.epochs for phase in phases)
     for number, phase in enumerate(phases):
         best = None  # an earlier phase's model is another model
-        feed, optimizer = Feed(net, train), make_optimizer(net, protocol)
+        feed, optimizer = Feed(net, train, augments(protocol.augment)), make_optimizer(net, protocol)
         most = max(most, sum(p.numel() for p in net.trained().values()))
         steps = phase.epochs * math.ceil(len(train) / protocol.batch_size)
         step = 0
@@ -104,7 +106,8 @@ def fit(
                 lr = protocol.lr * phase.lr_factor * schedule(step, steps, protocol.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                logits, labels = feed(index, protocol.precision)
+                drawn += 1
+                logits, labels = feed(index, protocol.precision, seed + drawn)
                 loss = loss_of(logits, labels, protocol.label_smoothing)
                 loss.backward()
                 if step < 3:
@@ -177,25 +180,34 @@ def fixed_batches(net: Anatomy, data: Arrays, size: int, seed: int) -> Batches:
 class Feed:
     """Batches of logits and labels by index: uint8 images normalised on the device, or features computed once."""
 
-    def __init__(self, net: Anatomy, data: Arrays) -> None:
+    def __init__(self, net: Anatomy, data: Arrays, augment: Augment | None) -> None:
         self.net = net
         self.device = net.head.weight.device
         self.data = data
         self.labels = torch.from_numpy(np.array(data.labels)).to(self.device)
-        self.features = features(net, data) if net.is_frozen() else None
+        self.augment = augment
+        self.features = features(net, data) if net.is_frozen() and augment is None else None
 
-    def __call__(self, index: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    def __call__(self, index: Tensor, precision: str, seed: int) -> tuple[Tensor, Tensor]:
         labels = self.labels[index.to(self.device)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
             if self.features is not None:
                 return self.net.head(self.features[index.to(self.device)]).float(), labels
-            return self.net.model(normalise(self.net, self.data.images[index.numpy()])).float(), labels
+            x = normalise(self.net, self.data.images[index.numpy()], self.augment, seed)
+            return self.net.model(x).float(), labels
 
 
-def normalise(net: Anatomy, images: np.ndarray) -> Tensor:
-    """uint8 (B, S, S, 3) as float (B, 3, S, S) on the model's device, with the checkpoint's mean and std."""
+def normalise(net: Anatomy, images: np.ndarray, augment: Augment | None = None, seed: int = 0) -> Tensor:
+    """uint8 (B, S, S, 3) as float (B, 3, s, s) on the model's device, with the checkpoint's mean and std.
+
+    s is what the model sees: the centre of a larger S, or what `augment` makes of it.
+    """
     mean, std = (torch.tensor(v, device=net.head.weight.device) for v in backbones.normalisation(net.model))
-    x = torch.from_numpy(np.array(images)).to(mean.device)
+    x, size = torch.from_numpy(np.array(images)).to(mean.device), backbones.input_size(net.model)
+    if augment is not None:
+        return augment(x.permute(0, 3, 1, 2), size, mean, std, seed)
+    edge = (x.shape[1] - size) // 2
+    x = x[:, edge : edge + size, edge : edge + size]
     return ((x.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from bench import backbones, cards, registry, train
 from bench.anatomy import Anatomy
-from bench.dissect import dissect
 from bench.data.splits import Arrays
+from bench.dissect import dissect
 from bench.method import Phase, build
 
 EPOCHS, IMAGES = 1, 400

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.anatomy import Anatomy
 from bench.method import Method, Shape
@@ -57,7 +57,7 @@ class Compacter(Method):
             raise ValueError(f"hidden = {self.hidden} must be a positive multiple of n = {self.n}")
 
     def attach(self, net: Anatomy) -> None:
-        rule = None if self.rule == "own" else new_rule(self.n)
+        rule: Tensor | None = None if self.rule == "own" else new_rule(self.n)
         if rule is not None and self.rule == "fixed":
             rule = rule.detach()
         for block in net.blocks:

@@ -5,16 +5,27 @@
 
 Train; remove the fraction rho of all neurons whose importance is lowest, wherever they are; train on; `cycles` times.
 After k removals floor(N (1 - rho)^k) of the N neurons are left. Neurons are removed physically; an adapter that loses
-its last one disappears. The epochs of the protocol are divided evenly; each cycle has its own warm-up, cosine and
-optimiser.
+its last one disappears. The epochs of the protocol are divided evenly; each cycle has its own warm-up and cosine.
 
-Marouf, Tartaglione, Lathuiliere, "Mini but Mighty: Finetuning ViTs with Mini Adapters", WACV 2024, algorithm 1, eq. 3.
-Eq. 3 as printed sums W_up to N_i and divides by N_i + M_i; a neuron has M_i weights on either side, hence 2 M_i.
-Ours differs: `cycles` is given, not derived from a target by eq. 2, which is off by one for its own example.
+`sigma_target` sets the number of removals in place of `cycles`: the least C with (1 - rho)^C <= sigma / sigma_target,
+where algorithm 1 ends. Eq. 2 as printed divides by log rho and takes one off: 3 for 32 -> 512, which needs 4.
+
+Marouf, Tartaglione, Lathuiliere, "Mini but Mighty: Finetuning ViTs with Mini Adapters", WACV 2024, algorithm 1, eq. 3;
+as a preprint it was called TINA. Eq. 3 as printed sums W_up to N_i and divides by N_i + M_i; a neuron has M_i weights
+on either side, hence 2 M_i. The rows of its table 2 (scores are defined in methods/_importance.py):
+
+    Random             score=random scope=local         Local L1(grad)     score=gradient scope=local
+    Local (DW) L1(w)   score=down scope=local           Local GraSP, SNIP  score=grasp | snip scope=local
+    Global L1(a)       score=activation                 Global I_0, I      score=unnormalised | mimi
+    Local SA           scope=local: its numbers are those of TINA's "Local L1(w)"; SparseAdapter itself is a method
+
+Rows without "iter." take iterative=false: all removals at once, after the first stretch. SNIP and GraSP, which are
+defined at initialisation, remove everything before training. The stretches stay the same for all.
+Ours differs: a new optimiser in every cycle, where the released code keeps its moments (the paper is silent).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +33,10 @@ import torch
 from torch import Tensor
 
 from bench.anatomy import Anatomy
-from bench.errors import UsageError
-from bench.method import Method, Phase, Shape
+from bench.errors import Incompatible, UsageError
+from bench.method import Batches, Method, Phase, Shape, added_later
 from methods._bottleneck import Bottleneck, hidden_size
+from methods._importance import adapters, importance
 
 
 @dataclass(frozen=True)
@@ -33,44 +45,99 @@ class MiMi(Method):
     basis: Literal["dim", "mlp"] = "dim"
     rho: float = 0.5
     cycles: int = 2  # removals; there is one more stretch of training
+    sigma_target: float | None = added_later(None)  # instead of cycles
+    score: Literal["mimi", "unnormalised", "random", "down", "gradient", "snip", "grasp", "activation"] = added_later(
+        "mimi"
+    )
+    scope: Literal["global", "local"] = added_later("global")  # local: the same fraction of every adapter
+    iterative: bool = added_later(True)
+    at_start: bool | None = added_later(None)  # all removals before training; None: with snip and grasp
+    score_batches: int = added_later(8)  # of training data, for the scores that look at it
 
     family = "adapters"
     paper = "Marouf et al. 2024, WACV"
+    aliases = "tina"
     identity_at_start = False
 
     def __post_init__(self) -> None:
         if not 0 < self.rho < 1 or self.cycles < 0 or self.sigma <= 0:
             asked = f"rho = {self.rho}, cycles = {self.cycles}, sigma = {self.sigma}"
             raise ValueError(f"{asked}: rho must lie between 0 and 1, cycles not be negative, sigma be positive")
+        if self.sigma_target is not None and self.sigma_target < self.sigma:
+            raise ValueError(f"sigma_target = {self.sigma_target} must be at least sigma = {self.sigma}")
+        if self.score_batches < 1:
+            raise ValueError(f"score_batches = {self.score_batches} must be at least 1")
+
+    @property
+    def removals(self) -> int:
+        if self.sigma_target is None:
+            return self.cycles
+        return math.ceil(math.log(self.sigma / self.sigma_target) / math.log(1 - self.rho) - 1e-9)
+
+    @property
+    def prunes_first(self) -> bool:
+        return self.score in ("snip", "grasp") if self.at_start is None else self.at_start
+
+    def hidden(self, dim: int, shape: Shape) -> int:
+        """N of an adapter at the start."""
+        return hidden_size(dim, self.sigma, self.basis, shape.mlp_ratio)
+
+    def left(self, neurons: int, removals: int) -> int:
+        return math.floor(neurons * (1 - self.rho) ** removals + 1e-9)
 
     def attach(self, net: Anatomy) -> None:
-        for block in net.blocks:
-            size = hidden_size(block.dim, self.sigma, self.basis, block.linear["fc1"].d_out / block.dim)
+        sizes = [self.hidden(block.dim, net.shape) for block in net.blocks]
+        most = max(sizes) if self.scope == "local" else 2 * sum(sizes)
+        if self.left(most, self.removals) == 0:
+            raise Incompatible(
+                f"Nothing is left of {most} neurons after {self.removals} removals. Lower cycles, rho or sigma."
+            )
+        for block, size in zip(net.blocks, sizes, strict=True):
             for branch in (block.attn, block.mlp):
                 branch.then(Bottleneck(block.dim, size))
 
+    def calibrate(self, net: Anatomy, batches: Batches) -> None:
+        if self.prunes_first:
+            self.prune(net, batches, self.removals)
+
     def phases(self, epochs: int) -> tuple[Phase, ...]:
-        stretches = self.cycles + 1
+        stretches = self.removals + 1
         if epochs < stretches:
             raise UsageError(
-                f"mimi: {epochs} epochs cannot be divided among {stretches} cycles. Lower cycles, or raise epochs."
+                f"mimi: {epochs} epochs cannot be divided among {stretches} cycles. "
+                f"Lower {'cycles' if self.sigma_target is None else 'sigma_target'}, or raise epochs."
             )
         lengths = [epochs // stretches + (k >= stretches - epochs % stretches) for k in range(stretches)]
-        total: list[int] = []  # neurons before the first removal, known once the adapters are there
+        return tuple(Phase(n, f"cycle {k}", self._after(k)) for k, n in enumerate(lengths))
 
-        def prune(net: Anatomy, k: int) -> None:
-            if not total:
-                total.append(len(importance(net)[0]))
-            keep_best(net, math.floor(total[0] * (1 - self.rho) ** k + 1e-9))
+    def _after(self, stretch: int) -> Callable[[Anatomy, Batches], None] | None:
+        """What follows a stretch of training: the next removal, or all of them after the first."""
+        if self.prunes_first or stretch == self.removals or (stretch > 0 and not self.iterative):
+            return None
+        removals = stretch + 1 if self.iterative else self.removals
+        return lambda net, batches: self.prune(net, batches, removals)
 
-        last = len(lengths) - 1
-        return tuple(
-            Phase(n, f"cycle {k}", None if k == last else lambda net, _, k=k: prune(net, k + 1))  # type: ignore[misc]
-            for k, n in enumerate(lengths)
-        )
+    def prune(self, net: Anatomy, batches: Batches, removals: int) -> None:
+        """Leaves as many neurons as there are after that many removals since the start."""
+        scores = importance(self.score, net, lambda: batches(self.score_batches))
+        if self.scope == "global":
+            neurons = sum(2 * self.hidden(dim, net.shape) for dim in net.shape.dims)
+            keep_best(net, scores, self.left(neurons, removals))
+        else:
+            for name, own in scores.items():
+                neurons = self.hidden(net.adopted[name][1].d_out, net.shape)
+                keep_best(net, {name: own}, self.left(neurons, removals))
 
-    def count(self, shape: Shape) -> int:
-        return sum(4 * dim * hidden_size(dim, self.sigma, self.basis, shape.mlp_ratio) for dim in shape.dims)
+    def count(self, shape: Shape) -> int | None:
+        """Where neurons go before training by what data say, widths decide what is left: no closed form on a Swin."""
+        sizes = [(dim, 2 * self.hidden(dim, shape)) for dim in shape.dims]
+        if self.prunes_first and self.scope == "local":
+            sizes = [(dim, 2 * self.left(n // 2, self.removals)) for dim, n in sizes]
+        elif self.prunes_first:
+            if len(shape.stages) > 1:
+                return None
+            sizes = [(shape.dims[0], self.left(sum(n for _, n in sizes), self.removals))]
+        return sum(2 * dim * n for dim, n in sizes)
 
     def sizes(self, net: Anatomy) -> dict[str, int]:
         """Neurons left in every adapter, 0 where it has disappeared."""
@@ -78,7 +145,10 @@ class MiMi(Method):
         return left | {net.adopted[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
 
     def reshape(self, net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
-        for name, adapter in list(adapters(net).items()):
+        for name in adapters(net):
+            net.detach(name)
+        self.attach(net)  # anew: what this one lost before training, the stored one may have kept
+        for name, adapter in adapters(net).items():
             weight = tensors.get(f"pet.{name}.down.weight")
             if weight is None:
                 net.detach(name)
@@ -86,25 +156,13 @@ class MiMi(Method):
                 adapter.keep(torch.arange(len(weight)))
 
 
-def adapters(net: Anatomy) -> dict[str, Bottleneck]:
-    return {name: module for name, module in net.pet.items() if isinstance(module, Bottleneck)}
-
-
-def importance(net: Anatomy) -> tuple[Tensor, list[tuple[str, int]]]:
-    """I of every neuron of every adapter (eq. 3), and for each the adapter's name and the neuron's index."""
-    scores = [
-        (m.down.weight.abs().sum(1) + m.up.weight.abs().sum(0)) / (2 * m.down.in_features)
-        for m in adapters(net).values()
-    ]
-    places = [(name, j) for name, m in adapters(net).items() for j in range(m.hidden)]
-    return torch.cat(scores).detach().cpu() if scores else torch.empty(0), places
-
-
-def keep_best(net: Anatomy, count: int) -> None:
-    """Removes all but the `count` most important neurons of the whole network."""
-    scores, places = importance(net)
-    kept: dict[str, list[int]] = {name: [] for name in adapters(net)}
-    for index in scores.argsort(descending=True, stable=True)[:count].tolist():
+def keep_best(net: Anatomy, scores: Mapping[str, Tensor], count: int) -> None:
+    """Removes all but the `count` most important neurons of the adapters that have scores here."""
+    if not scores:
+        return
+    places = [(name, neuron) for name, own in scores.items() for neuron in range(len(own))]
+    kept: dict[str, list[int]] = {name: [] for name in scores}
+    for index in torch.cat(list(scores.values())).argsort(descending=True, stable=True)[:count].tolist():
         name, neuron = places[index]
         kept[name].append(neuron)
     for name, neurons in kept.items():

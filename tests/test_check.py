@@ -139,5 +139,9 @@ def test_a_sound_method_passes(backbone: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
-    found = {name: text for name, text in check.run((PlantedMerging if fault == "delta" else Planted)(fault), "pocket_vit") if text}
+    found = {
+        name: text
+        for name, text in check.run((PlantedMerging if fault == "delta" else Planted)(fault), "pocket_vit")
+        if text
+    }
     assert FAULTS[fault] in found

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,12 +145,11 @@ def test_a_full_disk_is_told_and_leaves_nothing(tiny_disk: Path, monkeypatch: py
 def test_prune_removes_what_was_used_longest_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     for age, name in enumerate("abc"):
-        pictures = Pictures(3)
+        split = dict.fromkeys(("train", "test"), Pictures(3).items())
         place = prepare.home(f"s/{name}", "k", Transform(8))
-        prepare.build(place, lambda items=pictures.items(): {"train": items, "test": items}, Transform(8))  # type: ignore[misc]
+        prepare.build(place, partial(dict, split), Transform(8))
         os.utime(place, (100 - age, 100 - age))
-    size = prepare.prune(10**9)
-    assert size == []
+    assert prepare.prune(10**9) == []
     prepare.read(prepare.home("s/c", "k", Transform(8)), 3)  # used just now
     one = sum(file.stat().st_size for file in prepare.home("s/a", "k", Transform(8)).iterdir())
     assert [path.name[:3] for path, _ in prepare.prune(one)] == ["s-b", "s-a"]

@@ -71,9 +71,9 @@ def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(source: fo
 
 
 def test_methods_at_one_seed_start_from_the_same_head(source: folder.ImageFolder) -> None:
-    heads = [run.sources_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
+    heads = [run.prepare_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
     assert all((heads[0] == head).all() for head in heads[1:])
-    assert (heads[0] != run.sources_model(job(source, "lora", seed=1)).head.weight).any()
+    assert (heads[0] != run.prepare_model(job(source, "lora", seed=1)).head.weight).any()
     specs = [job(source, name).spec for name in ("lora", "adapters")]
     assert stream(specs[0], "data") == stream(specs[1], "data")
 
@@ -141,7 +141,7 @@ def test_a_test_split_opened_during_training_fails_the_run(
 
 def test_the_weights_digest_is_the_backbones_whatever_the_method(source: folder.ImageFolder) -> None:
     digests = {
-        run.backbones.weights_digest(run.sources_model(job(source, name)).model)
+        run.backbones.weights_digest(run.prepare_model(job(source, name)).model)
         for name in ("linear_probe", "lora", "mimi")
     }
     assert len(digests) == 1

@@ -95,7 +95,7 @@ def test_it_computes_the_bottleneck_of_the_masked_matrices(backbone: str) -> Non
 
 
 def test_every_matrix_keeps_a_weight_when_all_are_ranked_together(backbone: str) -> None:
-    net = pruned(backbone, sparsity=0.99)
+    net = pruned(backbone, scope="global", sparsity=0.99)
     kept = [int(layer.mask.sum()) for layer in layers(net).values()]
     assert min(kept) >= 1 and len(set(kept)) > 1
 
@@ -111,7 +111,7 @@ def test_survivors_are_decayed_as_matrices_and_masks_are_stored(backbone: str) -
 
 
 def test_a_delta_of_other_survivors_is_restored(backbone: str) -> None:
-    stored, other = pruned(backbone, sparsity=0.9), random_net(backbone)
+    stored, other = pruned(backbone, scope="global", sparsity=0.9), random_net(backbone)
     make(sparsity=0.9).attach(other)
     make(sparsity=0.9).reshape(other, measure.delta(stored))
     measure.restore(other, measure.delta(stored))

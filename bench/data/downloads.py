@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ TOOLKIT = "the toolkit's server is gone; get its folder classification/ from som
 
 @dataclass(frozen=True)
 class File:
-    urls: tuple[str, ...]  # of the same file
+    urls: tuple[str, ...]  # of the same file; () where a person has to bring it
     path: str  # below <root>/raw
     unpack: bool
     bytes: int | None = None
@@ -54,6 +54,12 @@ class Plan:
     def bytes(self) -> int:
         """As far as they are known."""
         return sum(file.bytes or 0 for file in self.files)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether nothing is left for a person to do: what has no address has been put where it belongs."""
+        there = [file.path for file in self.files if _unpacked(file) or (_raw() / file.path).is_file()]
+        return not self.manual or (bool(there) and len(there) == len(self.files))
 
 
 @cache
@@ -79,17 +85,27 @@ def get(card: Dataset, plan: Plan, say: Callable[[str], None]) -> None:
 
     Raises UsageError where no address of a file works.
     """
-    raw = prepare.data_root() / "raw"
     for file in plan.files:
-        path = raw / file.path
-        if file.unpack and archives.is_unpacked(path, path.parent):
-            continue
-        got = _first(file, lambda url, file=file, path=path: _fetch(url, file, path, card.name))  # type: ignore[misc]
-        say(f"{card.name}  {path.name}: {got.size / 1e6:.1f} MB, verified by {' and '.join(got.verified) or 'nothing'}")
-        if file.unpack:
-            archives.unpack(path, path.parent)
-            for name in file.inside:
-                archives.unpack(path.parent / name, path.parent)
+        path = _raw() / file.path
+        if not _unpacked(file):
+            urls = file.urls or (plan.page,)  # of a file that is there already, nothing but its checksum is asked
+            got = _first(urls, lambda url, file=file, path=path: _fetch(url, file, path, card.name))  # type: ignore[misc]
+            verified = " and ".join(got.verified) or "nothing"
+            say(f"{card.name}  {path.name}: {got.size / 1e6:.1f} MB, verified by {verified}")
+            if file.unpack:
+                archives.unpack(path, path.parent)
+        for inside in (path.parent / name for name in file.inside):
+            if not archives.is_unpacked(inside, path.parent):
+                archives.unpack(inside, path.parent)
+
+
+def _raw() -> Path:
+    return prepare.data_root() / "raw"
+
+
+def _unpacked(file: File) -> bool:
+    path = _raw() / file.path
+    return file.unpack and archives.is_unpacked(path, path.parent)
 
 
 def _fetch(url: str, file: File, path: Path, name: str) -> fetch.Fetched:
@@ -103,10 +119,10 @@ def _fetch(url: str, file: File, path: Path, name: str) -> fetch.Fetched:
     )
 
 
-def _first(file: File, attempt: Callable[[str], fetch.Fetched]) -> fetch.Fetched:
+def _first(urls: Sequence[str], attempt: Callable[[str], fetch.Fetched]) -> fetch.Fetched:
     """From the first address that works; the faults of all of them where none does."""
     faults = []
-    for url in file.urls:
+    for url in urls:
         try:
             return attempt(url)
         except UsageError as error:

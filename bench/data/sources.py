@@ -6,10 +6,12 @@ lies below a folder that `bench data add SUITE PATH` has named, or below <root>/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,19 +112,12 @@ def is_local(card: Dataset) -> bool:
 
 def card_of(card: Dataset, found: Found, transform: Transform, watch: Watch | None = None) -> Dataset:
     """The card with the fingerprint of the data that was found; of a sample, with a name and sizes of its own."""
-    place, read = _place(card, found, transform)
-    if not found.sample:  # before anything is decoded
-        _check_sizes(card, {part: len(items) for part, items in read().items()})
-    meta = prepare.build(place, read, transform, watch)
+    splits = found.open()
     if found.sample:
-        sizes = Sizes(**{part: meta["images"].get(part, 0) for part in prepare.PARTS})
-        card = dataclasses.replace(card, name=name_of(card, found), sizes=sizes)
-    elif card.fingerprint and meta["fingerprint"] != card.fingerprint:
-        raise UsageError(
-            f"{card.name}: the images in {found.path} have the fingerprint {meta['fingerprint'][:16]}, the card says "
-            f"{card.fingerprint[:16]}: another version of the data. Get the one that the card names."
-        )
-    return dataclasses.replace(card, fingerprint=meta["fingerprint"])
+        sizes = Sizes(**{part: len(splits.get(part, ())) for part in prepare.PARTS})
+        card = dataclasses.replace(card, name=name_of(card, found), sizes=sizes, fingerprint="")
+    place = _built(card, found, splits, transform, watch)
+    return dataclasses.replace(card, fingerprint=fingerprint_of(place))
 
 
 def name_of(card: Dataset, found: Found) -> str:
@@ -130,11 +125,50 @@ def name_of(card: Dataset, found: Found) -> str:
     return card.name.replace("/", "-sample/", 1) if found.sample else card.name
 
 
-def _place(card: Dataset, found: Found, transform: Transform) -> tuple[Path, Callable[[], Mapping[str, Items]]]:
-    splits = found.open()
-    name = prepare.key_of(found.layout.name, splits)
-    kind = card.source.partition(":")[0]
-    return prepare.home(f"{kind}/{found.key}", name, transform), lambda: splits
+def _built(card: Dataset, found: Found, splits: Mapping[str, Items], transform: Transform, watch: Watch | None) -> Path:
+    """Where the arrays of what was found lie, built if need be. What is not as the card says is refused; its sizes
+    before anything is decoded."""
+    _check_sizes(card, {part: len(items) for part, items in splits.items()})
+    place = prepare.home(card.source.replace(":", "/"), key_of(found, splits), transform)
+    fingerprint = prepare.build(place, lambda: splits, transform, watch)["fingerprint"]
+    if card.fingerprint and fingerprint != card.fingerprint:
+        raise UsageError(
+            f"{card.name}: the images in {found.path} have the fingerprint {fingerprint[:16]}, not "
+            f"{card.fingerprint[:16]}: another version of the data. Get the one that is asked for."
+        )
+    return place
+
+
+def key_of(found: Found, splits: Mapping[str, Items]) -> str:
+    """Names the arrays of what was found. Versions of a data set may have the same lists, as those have that were
+    compressed differently: so the folder counts too, and, where one is put in place of another, the first images."""
+    digest = hashlib.sha256(f"{prepare.key_of(found.layout.name, splits)} {found.path.resolve()}".encode())
+    for items in splits.values():
+        if len(items):
+            with contextlib.suppress(UsageError):  # an image that cannot be read is told later, with all others
+                digest.update(Transform(1)(items.read(0))[1])
+    return digest.hexdigest()
+
+
+def prepared(card: Dataset, key: str = "*", transform: Transform | None = None) -> list[Path]:
+    """The folders of a card's prepared arrays, of every source and size unless one is named."""
+    pattern = f"{card.source.replace(':', '-')}-{key[:16]}-{transform or '*'}/meta.json"
+    return sorted(path.parent for path in (prepare.data_root() / "prepared").glob(pattern))
+
+
+def fingerprint_of(place: Path) -> str:
+    """Of the images from which the arrays in a folder were prepared."""
+    fingerprint: str = json.loads((place / "meta.json").read_text())["fingerprint"]
+    return fingerprint
+
+
+def _ready(card: Dataset, transform: Transform) -> Path | None:
+    """The arrays with the very images of the card's fingerprint. To list the images again, only to find the same
+    arrays, would take some data sets longer than a short run."""
+    if not card.fingerprint:
+        return None
+    places = prepared(card, transform=transform)
+    return next((place for place in places if fingerprint_of(place) == card.fingerprint), None)
 
 
 def load(
@@ -149,17 +183,19 @@ def load(
     is not here, UsageError where it is not what the card says.
     """
     if is_local(card):
-        found = source if isinstance(source, Found) else find(card)
-        if found is None:
-            raise Missing(f"The data of {card.name} is not here: 'bench data status {card.name.partition('/')[0]}'.")
-        place, read = _place(card, found, transform)
-    else:
-        listed = source if isinstance(source, folder.ImageFolder) else None
-        place = prepare.home(card.name, card.fingerprint, transform)
-        read = partial(_folder, listed) if listed else partial(_pocket, card)
+        place = _ready(card, transform)
+        if place is None:
+            found = source if isinstance(source, Found) else find(card)
+            if found is None:
+                suite = card.name.partition("/")[0]
+                raise Missing(f"The data of {card.name} is not here: 'bench data status {suite}'.")
+            place = _built(card, found, found.open(), transform, watch)
+        return prepare.read(place, card.classes)
+    listed = source if isinstance(source, folder.ImageFolder) else None
+    place = prepare.home(card.name, card.fingerprint, transform)
+    read = partial(_folder, listed) if listed else partial(_pocket, card)
     _check_sizes(card, prepare.build(place, read, transform, watch)["images"])
-    prepared = prepare.read(place, card.classes)
-    return prepared if is_local(card) else dataclasses.replace(prepared, fingerprint=card.fingerprint)
+    return dataclasses.replace(prepare.read(place, card.classes), fingerprint=card.fingerprint)
 
 
 def _check_sizes(card: Dataset, images: Mapping[str, int]) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.cards import Dataset
-from bench.data.prepare import PARTS, Transform, Watch
+from bench.data import sources
+from bench.data.items import Items
+from bench.data.prepare import PARTS, PIECE, Transform, Watch
 from bench.data.sources import Found
 from bench.errors import UsageError
 
@@ -18,7 +20,7 @@ from bench.errors import UsageError
 @dataclass(frozen=True)
 class Report:
     images: int
-    fingerprint: str  # as a prepared data set has it
+    fingerprint: str  # as a prepared data set has it; empty where images cannot be read
     faults: tuple[str, ...]
 
 
@@ -27,38 +29,65 @@ def verify(card: Dataset, found: Found, watch: Watch) -> Report:
     try:
         splits = found.open()
     except UsageError as error:
-        return Report(0, "", tuple(str(error).splitlines()))
+        return Report(0, "", tuple(line.strip() for line in str(error).splitlines()))
     faults: list[str] = []
-    fingerprint = hashlib.sha256()
-    transform = Transform(1)
+    fingerprint, complete = hashlib.sha256(), True
     for part in PARTS:
         if part not in splits:
             continue
         items = splits[part]
-        expected = getattr(card.sizes, part)
-        if len(items) != expected and not found.sample:
-            faults.append(f"{part}: {len(items)} images, the card says {expected}")
-        if items.labels.ndim == 1:
-            counts = np.bincount(items.labels, minlength=card.classes)
-            if len(counts) > card.classes:
-                faults.append(f"{part}: labels up to {len(counts) - 1}, but {card.classes} classes")
-            elif not counts.all() and part == "train" and not found.sample and len(items) > 1000:
-                faults.append(f"{part}: no image of class {np.flatnonzero(counts == 0)[:5].tolist()}")
+        faults += _counted(card, part, items, found.sample)
+        digests, unreadable = _read(part, items, watch)
+        faults += unreadable
+        complete = complete and not unreadable
+        fingerprint.update(part.encode() + digests + np.ascontiguousarray(items.labels).tobytes())
+    seen = fingerprint.hexdigest() if complete else ""
+    if seen and card.fingerprint not in ("", seen) and not found.sample:
+        faults.append(f"fingerprint {seen[:16]}, the card says {card.fingerprint[:16]}")
+    if seen:
+        faults += [
+            f"{place} was prepared from other images than are here now. Remove that folder; it is built anew."
+            for place in sources.prepared(card, sources.key_of(found, splits))
+            if sources.fingerprint_of(place) != seen
+        ]
+    return Report(sum(len(items) for items in splits.values()), seen, tuple(faults))
 
-        def digest(index: int, part: str = part) -> bytes:
-            try:
-                return transform(splits[part].read(index))[1]
-            except UsageError as error:
-                faults.append(str(error))
-                return bytes(16)
 
-        fingerprint.update(part.encode())
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for index, value in enumerate(pool.map(digest, range(len(items))), 1):
-                fingerprint.update(value)
-                if index % 256 == 0 or index == len(items):
-                    watch(part, index, len(items))
-        fingerprint.update(np.ascontiguousarray(items.labels).tobytes())
-    if card.fingerprint and card.fingerprint != fingerprint.hexdigest() and not found.sample:
-        faults.append(f"fingerprint {fingerprint.hexdigest()[:16]}, the card says {card.fingerprint[:16]}")
-    return Report(sum(len(items) for items in splits.values()), fingerprint.hexdigest(), tuple(faults))
+def _counted(card: Dataset, part: str, items: Items, sample: bool) -> list[str]:
+    """What is wrong with the number of images and with their labels."""
+    faults = []
+    expected = getattr(card.sizes, part)
+    if len(items) != expected and not sample:
+        faults.append(f"{part}: {len(items)} images, the card says {expected}")
+    if items.labels.ndim == 1 and len(items):
+        wrong = [f"{items.names[i]} {items.labels[i]}" for i in _outside(items.labels, card.classes)]
+        if wrong:
+            few = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            faults.append(f"{part}: {len(wrong)} labels are not in 0 to {card.classes - 1} ({few})")
+        absent = np.setdiff1d(np.arange(card.classes), items.labels)
+        if len(absent) and part == "train" and not sample and len(items) > 1000:
+            faults.append(f"{part}: no image of class {absent[:5].tolist()}")
+    return faults
+
+
+def _outside(labels: np.ndarray, classes: int) -> list[int]:
+    outside: list[int] = np.flatnonzero((labels < 0) | (labels >= classes)).tolist()
+    return outside
+
+
+def _read(part: str, items: Items, watch: Watch) -> tuple[bytes, list[str]]:
+    """The digests of all images, and the faults of those that cannot be read, in their order."""
+    transform = Transform(1)
+
+    def digest(index: int) -> bytes | str:
+        try:
+            return transform(items.read(index))[1]
+        except UsageError as error:
+            return str(error)
+
+    found: list[bytes | str] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start in range(0, len(items), PIECE):  # piece by piece, so that Ctrl-C does not wait for all of them
+            found += pool.map(digest, range(start, min(start + PIECE, len(items))))
+            watch(part, len(found), len(items))
+    return b"".join(one for one in found if isinstance(one, bytes)), [one for one in found if isinstance(one, str)]
