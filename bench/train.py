@@ -180,7 +180,7 @@ def fixed_batches(net: Anatomy, data: Arrays, size: int, seed: int) -> Batches:
 class Feed:
     """Batches of logits and labels by index: uint8 images normalised on the device, or features computed once."""
 
-    def __init__(self, net: Anatomy, data: Arrays, augment: Augment | None) -> None:
+    def __init__(self, net: Anatomy, data: Arrays, augment: Augment | None = None) -> None:
         self.net = net
         self.device = net.head.weight.device
         self.data = data
@@ -188,7 +188,7 @@ class Feed:
         self.augment = augment
         self.features = features(net, data) if net.is_frozen() and augment is None else None
 
-    def __call__(self, index: Tensor, precision: str, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, index: Tensor, precision: str, seed: int = 0) -> tuple[Tensor, Tensor]:
         labels = self.labels[index.to(self.device)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
             if self.features is not None:
@@ -202,13 +202,19 @@ def normalise(net: Anatomy, images: np.ndarray, augment: Augment | None = None, 
 
     s is what the model sees: the centre of a larger S, or what `augment` makes of it.
     """
-    mean, std = (torch.tensor(v, device=net.head.weight.device) for v in backbones.normalisation(net.model))
-    x, size = torch.from_numpy(np.array(images)).to(mean.device), backbones.input_size(net.model)
+    device, size = net.head.weight.device, backbones.input_size(net.model)
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in backbones.normalisation(net.model))
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device)
     if augment is not None:
-        return augment(x.permute(0, 3, 1, 2), size, mean, std, seed)
-    edge = (x.shape[1] - size) // 2
-    x = x[:, edge : edge + size, edge : edge + size]
-    return ((x.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+        return augment(x, size, mean, std, seed)
+    edge = (x.shape[-1] - size) // 2
+    x = x[..., edge : edge + size, edge : edge + size]
+    if device.type != "cpu":
+        return ((x.float() / 255 - mean) / std).contiguous()
+    out = torch.from_numpy(np.empty(x.shape, np.float32))
+    for whole, picture in zip(out, x, strict=True):  # one image stays in the cache; eight times as fast as the batch
+        whole.copy_(picture).div_(255).sub_(mean).div_(std)
+    return out
 
 
 @torch.no_grad()

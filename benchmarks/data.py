@@ -4,8 +4,9 @@
 
 FOLDER is any folder of images, as those of `bench run --data` and of the community's VTAB-1k; without one, 512 random
 JPEGs of about 300x250 pixels are made. Both sides give the same normalised batches in the same order on the CPU, and no
-model sees them. The loader is torchvision over PIL: resize, ToTensor, Normalize, in two workers that stay alive. Both
-are measured in one process, alternately, epoch by epoch; the ratio printed is that of the medians.
+model sees them. The loader is torchvision over PIL: resize, ToTensor, Normalize, in two workers that stay alive. Also
+shown are the array's bytes, not normalised: a GPU gets them so, and normalises itself. All are measured in one process,
+in turn, epoch by epoch; the ratios printed are those of the medians.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ def from_array(net: Anatomy, images: np.ndarray, batches: Iterable[list[int]]) -
     return (train.normalise(net, images[np.array(batch)]) for batch in batches)
 
 
+def as_bytes(images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
+    return (torch.from_numpy(images[np.array(batch)]) for batch in batches)
+
+
 def seconds(batches: Iterable[Tensor]) -> float:
     start = time.perf_counter()
     for _ in batches:
@@ -99,10 +104,10 @@ def measure(paths: list[Path], place: Path, batch: int, rounds: int) -> None:
     prepare.build(place, lambda: {"train": items, "test": items.take([])}, Transform(SIZE))
     once = time.perf_counter() - start
     images = np.load(place / "train.images.npy", mmap_mode="r")
-    net = dissect(backbones.create("vit_tiny_patch16_224", classes=2, weights="random"))  # for its mean and std alone
+    net = dissect(backbones.create("vit_tiny_patch16_224", classes=2, weights="random"))  # for its mean and std
     order = Order()
     loader = DataLoader(Files(paths, net), batch_sampler=order, num_workers=WORKERS, persistent_workers=True)
-    times: dict[str, list[float]] = {"array": [], "loader": []}
+    times: dict[str, list[float]] = {"array": [], "bytes": [], "loader": []}
     for number in range(rounds + 1):
         order.batches = [index.tolist() for index in torch.randperm(len(paths)).split(batch)]
         if not number:  # the first round warms up, and shows that both sides give the same
@@ -111,16 +116,19 @@ def measure(paths: list[Path], place: Path, batch: int, rounds: int) -> None:
             )
             print(f"largest difference between the two, in standard deviations: {worst:.1e}", flush=True)
             continue
-        sides: dict[str, Iterable[Tensor]] = {"array": from_array(net, images, order.batches), "loader": loader}
+        sides: dict[str, Iterable[Tensor]] = {
+            "array": from_array(net, images, order.batches),
+            "bytes": as_bytes(images, order.batches),
+            "loader": loader,
+        }
         for name in sides if number % 2 else reversed(sides):
             times[name].append(seconds(sides[name]))
     rate = {name: len(paths) / statistics.median(values) for name, values in times.items()}
-    print(
-        f"{len(paths)} images at {SIZE} pixels, batches of {batch}, {torch.get_num_threads()} threads, {rounds} rounds"
-    )
-    print(f"  prepared array  {rate['array']:8.0f} images/s (median)")
-    print(f"  DataLoader      {rate['loader']:8.0f} images/s (median), {WORKERS} workers")
-    print(f"  ratio           {rate['array'] / rate['loader']:8.1f}")
+    threads = torch.get_num_threads()
+    print(f"{len(paths)} images at {SIZE} pixels, batches of {batch}, {threads} threads, {rounds} rounds")
+    titles = {"loader": f"DataLoader, {WORKERS} workers", "array": "prepared array", "bytes": "its bytes"}
+    for name, title in titles.items():
+        print(f"  {title:21} {rate[name]:8.0f} images/s (median), ratio {rate[name] / rate['loader']:6.1f}")
     print(f"  preparing took {once:.1f} s, once: {once * rate['loader'] / len(paths):.1f} epochs of the DataLoader")
 
 

@@ -19,7 +19,7 @@ import tiny_vtab as tiny
 from bench import cards
 from bench.cards import Dataset, Sizes
 from bench.cli import main
-from bench.data import archives, downloads, sources
+from bench.data import archives, domainnet, downloads, elevater, sources, torchvision_sets, vtab
 from bench.data.downloads import File, Plan
 from bench.data.prepare import Transform
 from bench.data.sources import Found
@@ -490,3 +490,17 @@ def test_every_card_has_a_way_to_its_data() -> None:
         for card in filter(sources.is_local, cards.suite(suite).datasets):
             plan = downloads.plan(card)
             assert plan is not None and (plan.manual or plan.files), card.name
+
+
+def test_the_page_names_every_folder_that_is_looked_into() -> None:
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    folders = {name for homes, _ in vtab.HOMES.values() for name in homes}
+    folders |= {
+        name
+        for sets in (torchvision_sets.SETS, torchvision_sets.FOLDERS)
+        for one in sets.values()
+        for name in one.folders
+    }
+    folders |= {plan.folder for plan in elevater.SETS.values()} | {*elevater.BASES, *domainnet.BASES}
+    assert [name for name in sorted(folders - {"."}) if name not in page] == []
+    assert [name for name in cards.suite_names() if f"`{name}`" not in page] == []

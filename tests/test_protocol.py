@@ -87,7 +87,7 @@ def test_a_search_trains_without_the_test_split_and_records_every_trial(
 
 def test_augmentation_is_decided_by_its_seed_alone_and_disturbs_no_other_chance() -> None:
     images = torch.randint(0, 256, (3, 3, 37, 37), dtype=torch.uint8)
-    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.2, 0.2])
+    mean, std = torch.tensor([0.5, 0.4, 0.3])[:, None, None], torch.full((3, 1, 1), 0.2)
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first = mimi(images, 32, mean, std, 5)

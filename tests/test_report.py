@@ -139,7 +139,7 @@ def test_columns_stand_in_their_order() -> None:
     assert names[:3] == ["method", "variant", "backbone"]
     assert names[3:11] == list(KEYS)
     rest = "mean_datasets mean_groups ci95_low ci95_high params_method params_deployed params_head params_trained"
-    rest += " trained_percent gflops_unmerged gflops_merged storage_mb storage_mb_without_head pe coverage seeds"
+    rest += " trained_percent gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head pe coverage seeds"
     assert " ".join(names[11:]) == rest + " failed skipped rule protocol weights"
 
 
@@ -298,7 +298,7 @@ def test_the_same_records_in_any_order_give_the_same_bytes(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(frame(records), frame(records[::-1]))
     read = pd.read_csv(tmp_path / "one.csv")
     assert read.loc[1, "digits"] == pytest.approx((51.2345 + 61 + 70) / 3, abs=1e-4)
-    assert read.select_dtypes("number").shape[1] == 8 + 4 + 10 + 4  # no strings in numeric columns
+    assert read.select_dtypes("number").shape[1] == 8 + 4 + 11 + 4  # no strings in numeric columns
 
 
 def test_a_page_shows_the_best_the_failed_and_why() -> None:

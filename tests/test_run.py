@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,8 +148,17 @@ def test_the_weights_digest_is_the_backbones_whatever_the_method(source: folder.
 
 def test_the_source_digest_of_a_method_covers_the_layers_it_imports() -> None:
     own, shared = run.registry.source_digest(load("lora")), run.registry.source_digest(load("adapters"))
-    text = Path(run.registry.entries()["lora"].path).read_bytes()
-    assert own == hashlib.sha256(text).hexdigest()[:16]
-    adapters = Path(run.registry.entries()["adapters"].path)
-    both = adapters.read_bytes() + (adapters.parent / "_bottleneck.py").read_bytes()
-    assert shared == hashlib.sha256(both).hexdigest()[:16]
+    folder_of_methods = run.registry.entries()["lora"].path.parent
+
+    def digest(*names: str) -> str:
+        return run.registry.code_digest((folder_of_methods / f"{name}.py").read_text() for name in names)
+
+    assert own == digest("lora", "_lowrank") != digest("lora")
+    assert shared == digest("adapters", "_bottleneck")
+
+
+def test_the_source_digest_is_that_of_the_code_not_of_its_words() -> None:
+    code = '"""A."""\nclass M(Method):\n    family = "x"\n\n    def f(self):\n        """B."""\n        return 1\n'
+    digest = run.registry.code_digest
+    same = code.replace("A.", "C.").replace('"x"', '"y"').replace("B.", "D.") + "# E\n"
+    assert digest([code]) == digest([same]) != digest([code.replace("return 1", "return 2")])

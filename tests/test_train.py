@@ -111,11 +111,11 @@ def test_the_best_validation_epoch_is_reported_where_the_protocol_says_so(monkey
     scores = iter([0.2, 0.9, 0.4])
     heads = []
 
-    def scored(net: Anatomy, data: Arrays) -> float:
+    def scored(net: Anatomy, data: Arrays, metric: str) -> float:
         heads.append(net.head.weight.detach().clone())
         return next(scores)
 
-    monkeypatch.setattr(train, "accuracy", scored)
+    monkeypatch.setattr(train, "evaluate", scored)
     protocol = replace(SHORT, train_on="train", choose="validation", epochs=3)
     trained = train.fit(net, (Phase(3),), protocol, DATA, DATA, seed=0)
     assert trained.val == 0.9

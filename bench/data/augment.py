@@ -11,7 +11,7 @@ from torch import Tensor
 MARGIN = 8 / 7  # what is prepared for augmentation is larger than what the model sees: 256 pixels for 224
 
 Augment = Callable[[Tensor, int, Tensor, Tensor, int], Tensor]
-"""augment(images uint8 (B, 3, S, S), size s, mean, std, seed) -> float (B, 3, s, s), normalised."""
+"""augment(images uint8 (B, 3, S, S), size s, mean and std (3, 1, 1), seed) -> float (B, 3, s, s), normalised."""
 
 
 def augments(name: Literal["none", "mimi"]) -> Augment | None:
@@ -30,10 +30,10 @@ def mimi(images: Tensor, size: int, mean: Tensor, std: Tensor, seed: int) -> Ten
             v2.RandAugment(num_ops=2, magnitude=9),
         ]
     )
-    erase = v2.RandomErasing(p=0.25, value=None)
+    erase = v2.RandomErasing(p=0.25, value="random")
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices):  # whatever else draws random numbers must not feel it
         torch.manual_seed(seed)
         changed = torch.stack([before(image) for image in images])
-        x = (changed.float() / 255 - mean[:, None, None]) / std[:, None, None]
+        x = (changed.float() / 255 - mean) / std
         return torch.stack([erase(image) for image in x])

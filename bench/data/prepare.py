@@ -232,6 +232,9 @@ def read(place: Path, classes: int) -> Splits:
 def prune(keep_bytes: int) -> list[tuple[Path, int]]:
     """Removes prepared folders, least recently used first, until at most `keep_bytes` are left; what went."""
     folder = data_root() / "prepared"
+    for aside in folder.glob("*.building"):
+        if not aside.with_name(f"{aside.stem}.lease").exists():  # nobody is building it any more
+            shutil.rmtree(aside)
     found = sorted((path.stat().st_mtime, path) for path in folder.glob("*") if (path / "meta.json").is_file())
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in found}
     removed = []

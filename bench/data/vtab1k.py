@@ -186,10 +186,12 @@ def _told(name: str, what: str, examples: Sequence[object], remedy: str) -> str:
 
 
 def _here(root: Path, task: str) -> bool:
+    """Whether the folder of a task is below `root`, or is `root` under one of the task's names."""
     try:
-        return find(root, task) is not None
+        home = find(root, task)
     except UsageError:
         return False
+    return home != root or _plain(root.resolve().name) in {task, *ALIASES[task]}
 
 
 LAYOUTS = (

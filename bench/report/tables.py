@@ -150,13 +150,13 @@ def _legend(frame: pd.DataFrame, groups: Groups, headline: Headline) -> str:
 
 
 def terminal(table: pd.DataFrame) -> str:
-    """The few columns that fit a terminal, one block a backbone; beyond ten datasets only their means."""
+    """The few columns that fit a terminal, one block a backbone: datasets with results, beyond ten only their mean."""
     blocks: list[str] = []
     for backbone, rows in table.groupby("backbone", sort=True):
         columns: dict[str, list[str]] = {"method": list(rows["method"])}
         if (rows["variant"] != "default").any():
             columns["variant"] = [short(name, 24) for name in rows["variant"]]
-        names = dataset_columns(table)
+        names = [name for name in dataset_columns(rows) if rows[name].notna().any()]
         for name in names if len(names) <= 10 else []:
             columns[_heading(name, columns)] = column(rows, name, one)
         columns["mean_groups"] = column(rows, "mean_groups", one)
@@ -166,6 +166,8 @@ def terminal(table: pd.DataFrame) -> str:
         columns["PE"] = column(rows, "pe", lambda value: f"{value:.3f}")
         if rows["failed"].any():
             columns["failed"] = [str(count) for count in rows["failed"]]
+        if (rows["coverage"] < 1).any():
+            columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
         heading = f"{backbone}, {unique(rows, 'protocol')}, seeds: {unique(rows, 'seeds')}"
         blocks.append(f"{heading}\n{aligned(columns)}")
     return "\n\n".join(blocks)
