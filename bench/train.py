@@ -211,10 +211,12 @@ def normalise(net: Anatomy, images: np.ndarray, augment: Augment | None = None, 
     x = x[..., edge : edge + size, edge : edge + size]
     if device.type != "cpu":
         return ((x.float() / 255 - mean) / std).contiguous()
-    out = torch.from_numpy(np.empty(x.shape, np.float32))
-    for whole, picture in zip(out, x, strict=True):  # one image stays in the cache; eight times as fast as the batch
-        whole.copy_(picture).div_(255).sub_(mean).div_(std)
-    return out
+    table = ((torch.arange(256).float() / 255 - mean[:, 0]) / std[:, 0]).numpy()  # (3, 256): the same bits, looked up
+    out = np.empty(x.shape, np.float32)
+    for whole, picture in zip(out, x.numpy(), strict=True):
+        for channel in range(3):
+            np.take(table[channel], picture[channel], out=whole[channel], mode="clip")
+    return torch.from_numpy(out)
 
 
 @torch.no_grad()
