@@ -23,8 +23,9 @@ from typing import Any, cast
 import pytest
 
 from bench.data import fetch as module
-from bench.data.fetch import Fetched, fetch, locked
+from bench.data.fetch import Fetched, fetch
 from bench.errors import UsageError
+from bench.lock import locked
 
 BODY = bytes(range(256)) * 2000  # 512,000 bytes
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -502,51 +503,3 @@ def test_the_waiting_one_reports_how_far_the_other_is(site: Site, tmp_path: Path
     get(site, path, progress=lambda done, total, speed: seen.append(done))
     thread.join()
     assert seen[0] == 5 and seen[-1] == len(BODY)
-
-
-def test_a_lock_of_another_machine_is_stale_only_when_it_is_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = tmp_path / "data.bin.lock"
-    lock.write_text("1 elsewhere pid:[1] abc\n")
-    os.utime(lock, (0, 0))  # its clock is far off, which says nothing
-    before = time.monotonic()
-    with locked(tmp_path / "data.bin", stale=0.4):
-        assert time.monotonic() - before >= 0.4
-        assert left(tmp_path) == ["data.bin.lock"]
-    assert left(tmp_path) == []
-
-    monkeypatch.setattr(module, "BEAT", 0.05)
-    monkeypatch.setattr(module, "_gone", lambda token: False)
-    released = threading.Event()
-
-    def hold() -> None:
-        with locked(tmp_path / "data.bin"):
-            time.sleep(2.0)
-            released.set()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    while not lock.exists():
-        time.sleep(0.01)
-    with locked(tmp_path / "data.bin", stale=1.2):
-        assert released.is_set()
-    thread.join()
-
-
-def test_a_lock_that_was_lost_is_noticed(tmp_path: Path) -> None:
-    with locked(tmp_path / "data.bin") as held:
-        held.check()
-        held.lock.write_text("another's")
-        with pytest.raises(UsageError, match="taken over"):
-            held.check()
-    assert left(tmp_path) == ["data.bin.lock"]  # which is not ours to remove
-
-
-def test_a_new_lock_is_not_broken_for_an_old_one(tmp_path: Path) -> None:
-    lock = tmp_path / "data.bin.lock"
-    lock.write_text("new")
-    module._break(lock, "old")
-    assert lock.read_text() == "new" and left(tmp_path) == ["data.bin.lock"]
-    module._break(lock, "new")
-    assert left(tmp_path) == []

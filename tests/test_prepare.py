@@ -18,7 +18,6 @@ from bench.data import prepare
 from bench.data.items import Items
 from bench.data.prepare import Transform
 from bench.errors import UsageError
-from bench.lease import Lease
 
 RNG = np.random.default_rng(0)
 
@@ -153,36 +152,3 @@ def test_prune_removes_what_was_used_longest_ago(tmp_path: Path, monkeypatch: py
     prepare.read(prepare.home("s/c", "k", Transform(8)), 3)  # used just now
     one = sum(file.stat().st_size for file in prepare.home("s/a", "k", Transform(8)).iterdir())
     assert [path.name[:3] for path, _ in prepare.prune(one)] == ["s-b", "s-a"]
-
-
-def test_a_dead_holders_lease_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "lease"
-    first = Lease(path, beat=0.05, dead=0.4)
-    assert first.acquire() and first.mine() and str(os.getpid()) in str(first.holder())
-    second = Lease(path, beat=0.05, dead=0.4)
-    assert not second.acquire()
-    time.sleep(0.6)
-    assert not second.acquire()  # it still beats
-    first._stop.set()  # its holder hangs
-    deadline = time.monotonic() + 5
-    while not second.acquire():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert second.mine() and not first.mine()
-    first.release()  # must not take away what is no longer its own
-    assert second.mine()
-    second.release()
-    assert not path.exists()
-
-
-def test_the_lease_of_a_process_that_is_gone_is_free_at_once(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    import json
-    import socket
-
-    path = tmp_path / "lease"
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid, "token": "x"}))
-    lease = Lease(path)
-    assert lease.acquire()
-    lease.release()

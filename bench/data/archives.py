@@ -30,8 +30,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, Self
 
-from bench.data.fetch import FULL, TICK, locked, told_size
+from bench.data.fetch import FULL, TICK, told_size
 from bench.errors import UsageError
+from bench.lock import locked
 from bench.store import write_atomically
 
 Progress = Callable[[int, int], object]  # bytes of the archive that are done, and its size

@@ -21,14 +21,12 @@ import re
 import shutil
 import socket
 import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +34,7 @@ from urllib.parse import urlsplit
 
 from bench import __version__
 from bench.errors import UsageError
+from bench.lock import Held, beside, locked
 from bench.store import write_atomically
 
 Progress = Callable[[int, int | None, float], object]  # bytes done, bytes in total if known, bytes a second
@@ -446,10 +445,6 @@ def _is_page(start: bytes, kind: str, path: Path) -> bool:
 # ---------------------------------------------------------------------------------------------------- the disk
 
 
-def beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -500,127 +495,3 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 
 def _one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-# ---------------------------------------------------------------------------------------------------- one at a time
-
-BEAT = 5.0  # seconds after which the holder of a lock touches it again
-STALE = 60.0  # seconds without a touch after which a lock is nobody's
-POLL = 0.2
-
-
-@dataclass
-class Held:
-    """A lock that this process holds, as long as nobody took it for stale: a suspended machine can lose it."""
-
-    lock: Path
-    token: str
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def mine(self) -> bool:
-        return _text(self.lock) == self.token
-
-    def check(self) -> None:
-        if not self.mine():
-            raise UsageError(f"{self.lock} was taken over by another process while this one slept. Let it finish.")
-
-    def beat(self) -> None:
-        while not self.stop.wait(BEAT):
-            with contextlib.suppress(OSError):
-                if self.mine():
-                    os.utime(self.lock)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, waiting: Callable[[], object] = lambda: None, stale: float | None = None) -> Iterator[Held]:
-    """Holds PATH.lock, after waiting for the process that does. `waiting` is called again and again meanwhile.
-
-    A lock is stale at once if its process ran here and is gone, and otherwise if it is not touched for `stale` seconds:
-    by this machine's clock alone, as those of a shared disk's machines may differ.
-    """
-    held = Held(beside(path, ".lock"), f"{os.getpid()} {_here()} {uuid.uuid4().hex}\n")
-    seen, since = None, time.monotonic()
-    while not _create(held):
-        now = _state(held.lock)
-        if now != seen:
-            seen, since = now, time.monotonic()
-        idle = time.monotonic() - since
-        if now and (_gone(now[0]) or idle > (STALE if stale is None else stale)):
-            _break(held.lock, now[0])
-            continue
-        waiting()
-        time.sleep(POLL)
-    heart = threading.Thread(target=held.beat, daemon=True)
-    heart.start()
-    try:
-        yield held
-    finally:
-        held.stop.set()
-        heart.join()
-        if held.mine():
-            held.lock.unlink(missing_ok=True)
-
-
-def _create(held: Held) -> bool:
-    try:
-        handle = os.open(held.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        with open(handle, "w") as file:
-            file.write(held.token)
-    except OSError:  # a full disk: nobody is to wait for a lock that is not held
-        held.lock.unlink(missing_ok=True)
-        raise
-    return True
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return None
-
-
-def _state(lock: Path) -> tuple[str, int] | None:
-    """Whose lock it is and when it was touched; None if it has just gone."""
-    try:
-        return lock.read_text(errors="replace"), lock.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
-
-
-def _here() -> str:
-    """This machine, and within it the space in which process ids count: containers may share a name and a disk."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = "-"
-    return f"{socket.gethostname()} {space}"
-
-
-def _gone(token: str) -> bool:
-    """Did the process that holds this lock run here, and does it no longer? Unsure is no."""
-    match = re.fullmatch(r"(\d+) (\S+ \S+) \w+\n", token)
-    if not match or match[2] != _here():
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _break(lock: Path, token: str) -> None:
-    """Removes a stale lock. Another process may do so at the same time, and hold a new one already, which stays."""
-    aside = beside(lock, f".{uuid.uuid4().hex}")
-    try:
-        os.rename(lock, aside)
-    except FileNotFoundError:
-        return
-    if _text(aside) != token:  # that was the new one: it goes back, unless a third has come in between
-        with contextlib.suppress(OSError):
-            os.link(aside, lock)
-    aside.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from PIL import Image
 from bench.data.items import Items
 from bench.data.splits import Arrays, Sealed, Splits
 from bench.errors import UsageError
-from bench.lease import Lease
+from bench.lock import beside, locked
 from bench.store import write_atomically
 
 PARTS = ("train", "val", "test")
@@ -96,13 +95,12 @@ def build(
     One process builds, the others wait for it; a build that was cut goes on where it stopped.
     Raises UsageError that names every unreadable image (up to twenty), or says that the disk is full.
     """
-    lease = Lease(place.with_name(f"{place.name}.lease"))
-    while not (place / "meta.json").is_file():
-        with _room(place), lease.held() as mine:
-            if not mine:
-                time.sleep(0.2)
-            elif not (place / "meta.json").is_file():
-                _build(place, splits(), transform, watch or (lambda *_: None))
+    if not (place / "meta.json").is_file():
+        with _room(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with locked(place):
+                if not (place / "meta.json").is_file():  # otherwise the process that was waited for has built it
+                    _build(place, splits(), transform, watch or (lambda *_: None))
     meta: dict[str, Any] = json.loads((place / "meta.json").read_text())
     return meta
 
@@ -119,7 +117,7 @@ def _room(place: Path) -> Iterator[None]:
 
 
 def _build(place: Path, splits: Mapping[str, Items], transform: Transform, watch: Watch) -> None:
-    aside = place.with_name(f"{place.name}.building")
+    aside = beside(place, ".building")
     aside.mkdir(parents=True, exist_ok=True)
     try:
         fingerprint = _fill(aside, splits, transform, watch)
@@ -233,7 +231,7 @@ def prune(keep_bytes: int) -> list[tuple[Path, int]]:
     """Removes prepared folders, least recently used first, until at most `keep_bytes` are left; what went."""
     folder = data_root() / "prepared"
     for aside in folder.glob("*.building"):
-        if not aside.with_name(f"{aside.stem}.lease").exists():  # nobody is building it any more
+        if not aside.with_suffix(".lock").exists():  # nobody is building it any more
             shutil.rmtree(aside)
     found = sorted((path.stat().st_mtime, path) for path in folder.glob("*") if (path / "meta.json").is_file())
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in found}
