@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.data import retina, tfrecord
-from bench.data.items import DECODING, Items, Layout, open_image
+from bench.data import listing, retina, tfrecord
+from bench.data.items import DECODING, Items, Layout
 from bench.data.matrices import norb, once, packed_bits
 from bench.data.tfds_order import COUNTS, TASKS, cut
 from bench.errors import UsageError, unknown
@@ -156,7 +156,7 @@ def oxford_flowers102(root: Path) -> Pools:
         for split, name in (("train", "trnid"), ("validation", "valid"), ("test", "tstid")):
             chosen = ids[name].ravel().astype(int)
             keys = [f"image_{i:05d}.jpg" for i in chosen]
-            pools[split] = Pool(keys, _files(home, [f"jpg/{key}" for key in keys], labels[chosen - 1]))
+            pools[split] = Pool(keys, listing.files(home, [f"jpg/{key}" for key in keys], labels[chosen - 1]))
     return pools
 
 
@@ -169,7 +169,7 @@ def oxford_iiit_pet(root: Path) -> Pools:
         with _reading(home / name):
             rows = [line.split() for line in _lines(home / name)]
             keys, labels = [f"{row[0]}.jpg" for row in rows], [int(row[1]) - 1 for row in rows]
-        pools[split] = Pool(keys, _files(home, [f"images/{key}" for key in keys], labels))
+        pools[split] = Pool(keys, listing.files(home, [f"images/{key}" for key in keys], labels))
     return pools
 
 
@@ -232,7 +232,7 @@ def diabetic_retinopathy(root: Path) -> Pools:
         with _reading(home / table), (home / table).open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if usage is None or row["Usage"] == usage]
             keys, labels = [row["image"] for row in rows], [int(row["level"]) for row in rows]
-        files = _files(home, [f"{folder}/{key}.jpeg" for key in keys], labels)
+        files = listing.files(home, [f"{folder}/{key}.jpeg" for key in keys], labels)
         return Pool(keys, Items(files.labels, files.names, lambda i: retina.prepare(np.asarray(files.read(i)))))
 
     return {
@@ -253,7 +253,7 @@ def clevr(root: Path, task: str, label: Callable[[Any], int]) -> Pools:
         with _reading(path):
             scenes = json.loads(path.read_bytes())["scenes"]
             keys, labels = [scene["image_filename"] for scene in scenes], [label(scene["objects"]) for scene in scenes]
-        pools[split] = Pool(keys, _files(home, [f"images/{part}/{key}" for key in keys], labels))
+        pools[split] = Pool(keys, listing.files(home, [f"images/{part}/{key}" for key in keys], labels))
     return pools
 
 
@@ -311,7 +311,7 @@ def kitti(root: Path) -> Pools:
         chosen = [i for i, drive in enumerate(drive_of) if split_of[drive] == split]
         labels = [bin_of(_nearest_vehicle(home / f"training/label_2/{i:06d}.txt"), KITTI_NEAR) for i in chosen]
         keys = [f"{i:06d}.png" for i in chosen]
-        pools[split] = Pool(keys, _files(home, [f"training/image_2/{key}" for key in keys], labels))
+        pools[split] = Pool(keys, listing.files(home, [f"training/image_2/{key}" for key in keys], labels))
     return pools
 
 
@@ -452,10 +452,6 @@ def _torchvision(name: str, home: Path, **options: object) -> Any:
         raise UsageError(f"{name}: the files in {home} do not have the published checksums. Get them again.") from error
 
 
-def _files(home: Path, names: Sequence[str], labels: Sequence[int] | np.ndarray) -> Items:
-    return Items(np.asarray(labels, dtype=np.int64), tuple(names), lambda i: open_image(home / names[i]))
-
-
 def _positions(name: str, images: Any, labels: Sequence[int] | np.ndarray) -> Pool:
     """Images of one array, known by their position."""
     if len(images) != len(labels):
@@ -471,7 +467,7 @@ def _by_class(home: Path, keys: Mapping[str, Sequence[str]], folder: str = "") -
     return {
         split: Pool(
             found,
-            _files(home, [folder + key.strip("/") for key in found], [number[class_of[key]] for key in found]),
+            listing.files(home, [folder + key.strip("/") for key in found], [number[class_of[key]] for key in found]),
         )
         for split, found in keys.items()
     }
@@ -482,7 +478,7 @@ def _by_folder(home: Path) -> Pools:
     names = sorted(path.relative_to(home).as_posix() for path in home.glob("*/*.jpg"))
     number = {folder: i for i, folder in enumerate(sorted({name.split("/")[0] for name in names}))}
     keys = [name.replace("/", "_", 1) for name in names]
-    return {"train": Pool(keys, _files(home, names, [number[name.split("/")[0]] for name in names]))}
+    return {"train": Pool(keys, listing.files(home, names, [number[name.split("/")[0]] for name in names]))}
 
 
 def _decode(image: Sequence[object], where: str) -> Image.Image:

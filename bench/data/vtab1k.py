@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-
-import numpy as np
+from collections.abc import Mapping
+from pathlib import Path
 
 from bench.cards import Sizes
-from bench.data.items import Items, Layout, open_image
+from bench.data import listing
+from bench.data.items import Items, Layout
+from bench.data.listing import told
 from bench.data.tfds_order import TASKS
 from bench.errors import UsageError, unknown
 
@@ -62,17 +62,16 @@ def community(root: Path, task: str, expected: Sizes | None = None) -> dict[str,
     tested, labels = splits["test"].names, splits["test"].labels
     missing = sorted(set(range(TASKS[task].classes)) - set(labels.tolist()))
     if missing and tested:  # train may lack a class of many: which images it holds was drawn, not balanced
-        faults.append(_told(LISTS["test"], "classes have no image", missing, "Is it another task's, or cut short?"))
+        faults.append(told(LISTS["test"], "classes have no image", missing, "Is it another task's, or cut short?"))
     for part, others in (("val", ("train",)), ("test", ("train", "val"))):
         known = {name for other in others for name in splits[other].names}
         shared = [name for name in splits[part].names if name in known]
         if shared:
             lists = " and ".join(LISTS[other] for other in others)
-            faults.append(_told(LISTS[part], f"images are also in {lists}", shared, "Keep each in one list only."))
+            faults.append(told(LISTS[part], f"images are also in {lists}", shared, "Keep each in one list only."))
     if not faults:  # or the comparison would only repeat them
         faults = _compare(home, splits)
-    if faults:
-        raise UsageError(f"{home} cannot be used as {task}:\n" + "\n".join(f"  {fault}" for fault in faults))
+    listing.stop(home, task, faults)
     return splits
 
 
@@ -82,8 +81,8 @@ def find(root: Path, task: str) -> Path:
     for base in (root / "vtab-1k", root):
         found = [folder for folder in _folders(base) if _plain(folder.name) in names and _is_listed(folder)]
         if len(found) > 1 and base / task not in found:
-            told = " and ".join(str(folder) for folder in found)
-            raise UsageError(f"{task}: both {told} fit. Remove one, or name one of them {task}.")
+            both = " and ".join(str(folder) for folder in found)
+            raise UsageError(f"{task}: both {both} fit. Remove one, or name one of them {task}.")
         if found:
             return base / task if base / task in found else found[0]
     if _is_listed(root):
@@ -111,25 +110,25 @@ def _plain(name: str) -> str:
 def _read(home: Path, name: str, classes: int, expected: int | None, faults: list[str]) -> Items:
     """The images of one list; what is wrong with it is added to `faults`."""
     names, labels = _parse(home / name, faults)
-    outside = {path for path in names if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts}
-    if outside:
-        faults.append(_told(name, "paths lead out of the folder", sorted(outside), f"Paths start at {home}."))
-    absent = _absent(home, [path for path in names if path not in outside])
+    wrong_place = set(listing.outside(names))
+    if wrong_place:
+        faults.append(told(name, "paths lead out of the folder", sorted(wrong_place), f"Paths start at {home}."))
+    absent = listing.absent(home, [path for path in names if path not in wrong_place])
     if absent:
-        faults.append(_told(name, "images are not there", absent, "Unpack them again, or remove their lines."))
+        faults.append(told(name, "images are not there", absent, "Unpack them again, or remove their lines."))
     twice = [path for path, count in Counter(names).items() if count > 1]
     if twice:
-        faults.append(_told(name, "images are listed more than once", twice, "Keep one line for each."))
+        faults.append(told(name, "images are listed more than once", twice, "Keep one line for each."))
     wrong = [f"{path} {label}" for path, label in zip(names, labels, strict=True) if not 0 <= label < classes]
     if wrong:
-        told = f"labels are not in 0 to {classes - 1}"
-        faults.append(_told(name, told, wrong, "Is it another task's, or do its labels start at 1?"))
+        what = f"labels are not in 0 to {classes - 1}"
+        faults.append(told(name, what, wrong, "Is it another task's, or do its labels start at 1?"))
     if names and expected is not None and len(names) != expected:
         faults.append(
             f"{name}: {len(names)} images, the dataset's card says {expected}. Get the full list, or use a card with "
             "sizes of its own."
         )
-    return Items(np.array(labels, dtype=np.int64), tuple(names), lambda i: open_image(home / names[i]))
+    return listing.files(home, names, labels)
 
 
 def _parse(path: Path, faults: list[str]) -> tuple[list[str], list[int]]:
@@ -137,31 +136,17 @@ def _parse(path: Path, faults: list[str]) -> tuple[list[str], list[int]]:
     try:
         lines = [(number, line.strip()) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        told = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        faults.append(f"{path.name} {told}. Unpack the dataset again.")
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        faults.append(f"{path.name} {what}. Unpack the dataset again.")
         return [], []
     if not lines:
         faults.append(f"{path.name} lists no image. Unpack the dataset again.")
     parsed = [(number, re.fullmatch(r"(.*\S)\s+(-?\d+)", line)) for number, line in lines]
     odd = [f"line {number}" for number, match in parsed if not match]
     if odd:
-        faults.append(_told(path.name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
+        faults.append(told(path.name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
     good = [match for _, match in parsed if match]
     return [match[1] for match in good], [int(match[2]) for match in good]
-
-
-def _absent(home: Path, names: Sequence[str]) -> list[str]:
-    """Those of `names` that are not files; each folder is listed once, which is faster than to ask for every file."""
-    there: dict[PurePosixPath, set[str]] = {}
-    absent = []
-    for name in names:
-        path = PurePosixPath(name)
-        if path.parent not in there:
-            folder = home / path.parent
-            there[path.parent] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        if path.name not in there[path.parent]:
-            absent.append(name)
-    return absent
 
 
 def _compare(home: Path, splits: Mapping[str, Items]) -> list[str]:
@@ -174,15 +159,9 @@ def _compare(home: Path, splits: Mapping[str, Items]) -> list[str]:
     together = Counter(labels)
     classes = sorted(label for label in apart | together if apart[label] != together[label])
     if classes and labels:
-        told = f"classes have another number of images than in {LISTS['train']} and {LISTS['val']} together"
-        faults.append(_told(BOTH, told, classes, f"Remove {BOTH}, which is not needed, if the other two are right."))
+        what = f"classes have another number of images than in {LISTS['train']} and {LISTS['val']} together"
+        faults.append(told(BOTH, what, classes, f"Remove {BOTH}, which is not needed, if the other two are right."))
     return faults
-
-
-def _told(name: str, what: str, examples: Sequence[object], remedy: str) -> str:
-    """`test.txt: 12 images are not there (a.jpg, b.jpg, c.jpg, ...). Unpack them again.`"""
-    few = ", ".join(map(str, examples[:3])) + (", ..." if len(examples) > 3 else "")
-    return f"{name}: {len(examples)} {what} ({few}). {remedy}"
 
 
 def _here(root: Path, task: str) -> bool:
