@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def input_size(model: nn.Module) -> int:
     """Side of the square input image in pixels."""
     config: Any = model.pretrained_cfg
     return int(config["input_size"][-1])
+
+
+@cache
+def size_of(name: str) -> int:
+    """The same by the backbone's name; no weights are made."""
+    with torch.device("meta"):
+        return input_size(create(name, classes=2, weights="random", device="meta"))
 
 
 def weights_digest(model: nn.Module) -> str:

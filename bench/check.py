@@ -56,7 +56,7 @@ class Case:
         return net
 
     def images(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        size = backbones.input_size(self.bare())
+        size = backbones.size_of(self.backbone)
         return torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(2)).to(dtype)
 
     def batches(self, dtype: torch.dtype) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
@@ -197,8 +197,7 @@ def gradients(net: Anatomy, model: Callable[[Tensor], Tensor], images: Tensor) -
     net.pet.eval()  # no dropout: it would hide what is compared
     net.model.zero_grad(set_to_none=True)
     F.cross_entropy(model(images), LABELS).backward()
-    found = {name: p.grad.clone() for name, p in net.trained().items() if p.grad is not None}
-    return found
+    return {name: p.grad.clone() for name, p in net.trained().items() if p.grad is not None}
 
 
 def _compare(expected: dict[str, Tensor], found: dict[str, Tensor], what: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__
+from bench.console import positive, print_rows
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backbone", metavar="NAME[,NAME...]", help="default: the suite's own")
     run.add_argument("--weights", default="pretrained", metavar="pretrained|random|FILE", help="default: pretrained")
     run.add_argument("--protocol", metavar="NAME", help="default: the suite's own")
-    run.add_argument("--epochs", type=_positive, help="instead of the protocol's; the result is then marked so")
+    run.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is then marked so")
     run.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="default: the protocol's")
-    run.add_argument("--limit", type=_positive, metavar="N", help="with --data: train and validate on N images at most")
+    run.add_argument("--limit", type=positive, metavar="N", help="with --data: train and validate on N images at most")
     run.add_argument("--skip-missing", action="store_true", help="leave out datasets that are not on this machine")
     run.add_argument("--data-root", type=Path, metavar="DIR", help="prepared and downloaded data; default: BENCH_DATA")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -98,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     count = verb("count", count_command, "parameters, FLOPs and storage of a method on a backbone; needs no data")
     count.add_argument("--method", required=True, metavar="NAME")
     count.add_argument("--backbone", required=True, metavar="NAME")
-    count.add_argument("--classes", required=True, type=_positive)
+    count.add_argument("--classes", required=True, type=positive)
     count.add_argument("--json", action="store_true")
     _common(count, out=False)
 
@@ -129,10 +130,10 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_argument("backbone")
     pretrain.add_argument("--data", type=Path, required=True, metavar="DIR", help="DIR/{train,test}/<class>/*.jpg")
     pretrain.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="default: weights")
-    pretrain.add_argument("--epochs", type=_positive)
+    pretrain.add_argument("--epochs", type=positive)
     pretrain.add_argument("--seed", type=int, default=0)
     pretrain.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    pretrain.add_argument("--threads", type=_positive, help="default: one per core")
+    pretrain.add_argument("--threads", type=positive, help="default: one per core")
     return top
 
 
@@ -145,12 +146,6 @@ def _common(command: argparse.ArgumentParser, out: bool = True) -> None:
     )
     if out:
         command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -478,9 +473,7 @@ def list_command(args: argparse.Namespace) -> int:
                 )
                 for p in cards.protocols().values()
             ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+    print_rows(rows)
     return 0
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.console import positive, print_rows
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,16 +41,10 @@ def add_parser(verbs: Any) -> None:
     verify.add_argument("what", metavar="SUITE|SUITE/NAME")
     prepare = verb("prepare", prepare_command, "decode images once, for all runs to come")
     prepare.add_argument("what", metavar="SUITE|SUITE/NAME")
-    prepare.add_argument("--size", type=_pixels, default=224, metavar="PIXELS", help="default: 224")
+    prepare.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="default: 224")
     prepare.add_argument("--resize", choices=("squash", "crop"), default="squash")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
-
-
-def _pixels(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _bytes(text: str) -> int:
@@ -72,18 +67,12 @@ def _cards(what: str | None) -> list[Dataset]:
     return [cards.dataset(what)] if "/" in what else list(cards.suite(what).datasets)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def list_command(args: argparse.Namespace) -> int:
     rows = [("dataset", "classes", "train/val/test", "metric", "licence", "title")]
     for card in _cards(None):
         sizes = f"{card.sizes.train}/{card.sizes.val}/{card.sizes.test}"
         rows.append((card.name, str(card.classes), sizes, card.metric, card.license, card.title))
-    _table(rows)
+    print_rows(rows)
     return 0
 
 
@@ -105,7 +94,7 @@ def status_command(args: argparse.Namespace) -> int:
         note = ", images compressed again" if found.layout.reencoded else ""
         state = ("sample" if found.sample else "here") + (f", prepared x{ready}" if ready else "")
         rows.append((card.name, state, f"{found.path} ({found.layout.name}{note})"))
-    _table(rows)
+    print_rows(rows)
     free = shutil.disk_usage(_existing(prepare.data_root())).free
     print(f"Data root: {prepare.data_root()} ({free / 1e9:.0f} GB free). BENCH_DATA or --data-root moves it.")
     return 1 if missing else 0

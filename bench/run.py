@@ -26,7 +26,7 @@ from bench.cards import Dataset
 from bench.data import fewshot, folder, sources
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
-from bench.data.splits import Splits
+from bench.data.splits import Arrays, Splits
 from bench.dissect import dissect
 from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.method import Method, Phase, params, variant
@@ -138,17 +138,7 @@ def _run(
     data = splits.train if held_out else splits.train + splits.val
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    trained = train.fit(
-        net,
-        phases,
-        protocol,
-        data,
-        splits.val if held_out else None,
-        seed=stream(spec, "data"),
-        metric=job.card.metric,
-        calibrate=job.method.calibrate,
-        watch=watch,
-    )
+    trained = _fit(job, net, protocol, data, splits.val if held_out else None, watch)
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 
     test = splits.test.open(trained)
@@ -200,10 +190,7 @@ def transform(protocol: Protocol, size: int) -> Transform:
 
 def image_size(backbone: str, protocol: Protocol) -> int:
     """Side of the square that a backbone sees under a protocol, in pixels."""
-    if protocol.image_size is not None:
-        return protocol.image_size
-    with torch.device("meta"):
-        return backbones.input_size(backbones.create(backbone, classes=2, weights="random", device="meta"))
+    return protocol.image_size or backbones.size_of(backbone)
 
 
 def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
@@ -230,7 +217,7 @@ def search(
         for decay in sorted(protocol.search_weight_decay or (protocol.weight_decay,)):
             begin, tried = time.perf_counter(), replace(held, lr=lr, weight_decay=decay)
             try:
-                val = _trial(job, tried, parts, watch)
+                val = _fit(job, prepare_model(job), tried, parts.train, parts.val, watch).val
             except train.Diverged:
                 val = None
             trials.append(Trial(lr, decay, val, time.perf_counter() - begin))
@@ -241,18 +228,25 @@ def search(
     return replace(protocol, lr=best.lr, weight_decay=best.weight_decay), tuple(trials)
 
 
-def _trial(job: Job, tried: Protocol, parts: Splits, watch: Callable[[train.Progress], None]) -> float | None:
+def _fit(
+    job: Job,
+    net: Anatomy,
+    protocol: Protocol,
+    data: Arrays,
+    val: Arrays | None,
+    watch: Callable[[train.Progress], None],
+) -> train.Trained:
     return train.fit(
-        prepare_model(job),
-        phases_of(job.method, tried),
-        tried,
-        parts.train,
-        parts.val,
+        net,
+        phases_of(job.method, protocol),
+        protocol,
+        data,
+        val,
         seed=stream(job.spec, "data"),
         metric=job.card.metric,
         calibrate=job.method.calibrate,
         watch=watch,
-    ).val
+    )
 
 
 def divided(splits: Splits, protocol: Protocol, seed: int) -> Splits:
