@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LONG
 
 from bench.data import archives as module
 from bench.data.archives import Limits, Member, Unpacked, is_unpacked, members, unpack
@@ -361,9 +363,12 @@ archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]), progress=stop)
 def test_a_killed_call_leaves_nothing_after_the_next(tmp_path: Path) -> None:
     archive, folder = make_tar(tmp_path / "a.tgz"), tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(archive), str(folder)], stdout=subprocess.PIPE)
+    late = threading.Timer(LONG, process.kill)
+    late.start()
     assert process.stdout and process.stdout.readline() == b"on the way\n"
+    late.cancel()
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(LONG)
     process.stdout.close()
     assert sorted(path.name for path in folder.iterdir()) == [".unpacking", ".unpacking.lock"]
     assert not is_unpacked(archive, folder)

@@ -282,13 +282,13 @@ def test_a_suite_killed_again_and_again_is_finished_by_starting_it_again(pets: P
             time.sleep(0.02)
         time.sleep(chance.random() * 0.3)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(60)
         now = {path: path.read_text() for path in (out / "runs").rglob("*.json")}
         assert seen.items() <= now.items()  # nothing finished was lost, changed or repeated
         seen = now
         if len(seen) == 12:
             break
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=400)
     records = list(Store(out).records())
     assert len(records) == 12 and {record.status for record in records} == {"done"}
     for path, text in seen.items():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import test_report
 import tiny_vtab as tiny
+from waiting import LONG
 
 from bench import cards
 from bench.cards import Dataset, Sizes
@@ -384,7 +385,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     yield Site(f"http://127.0.0.1:{server.server_address[1]}", folder, asked)
     server.shutdown()
     server.server_close()
-    thread.join()
+    thread.join(LONG)
 
 
 DTD = "dtd/dtd-r1.0.1.tar.gz"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from waiting import LONG, until
 
 from bench.data import fetch as module
 from bench.data.fetch import Fetched, fetch
@@ -116,7 +117,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     Handler.site.over.set()
     server.shutdown()
     server.server_close()
-    thread.join()
+    thread.join(LONG)
 
 
 def get(site: Site, path: Path, **options: Any) -> Fetched:
@@ -465,9 +466,13 @@ def start(site: Site, path: Path) -> subprocess.Popen[str]:
 def test_two_processes_and_one_download(site: Site, tmp_path: Path) -> None:
     site.replies = [Reply(pause=0.15)]
     both = [start(site, tmp_path / "data.bin") for _ in range(2)]
-    for process in both:
-        out, err = process.communicate(timeout=25)
-        assert (process.returncode, out) == (0, f"{len(BODY)}\n"), err
+    try:
+        for process in both:
+            out, err = process.communicate(timeout=LONG)
+            assert (process.returncode, out) == (0, f"{len(BODY)}\n"), err
+    finally:
+        for process in both:
+            process.kill()
     assert len(site.asked) == 1 and left(tmp_path) == ["data.bin", "data.bin.fetch.json"]
 
 
@@ -475,11 +480,16 @@ def test_a_killed_process_is_gone_on_from_at_once(site: Site, tmp_path: Path) ->
     site.replies = [Reply(stall=100_000)]
     process = start(site, tmp_path / "data.bin")
     part = tmp_path / "data.bin.part"
-    while not (part.exists() and part.stat().st_size == 100_000):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
+
+    def stalled() -> bool:
+        assert process.poll() is None, process.communicate(timeout=LONG)[1]
+        return part.exists() and part.stat().st_size == 100_000
+
+    try:
+        until(stalled)
+    finally:
+        process.kill()
+        process.communicate(timeout=LONG)
     assert "data.bin.lock" in left(tmp_path)
     site.replies = [Reply()]
     before = time.monotonic()
@@ -498,8 +508,7 @@ def test_the_waiting_one_reports_how_far_the_other_is(site: Site, tmp_path: Path
 
     thread = threading.Thread(target=other)
     thread.start()
-    while not (tmp_path / "data.bin.part").exists():
-        time.sleep(0.01)
+    until((tmp_path / "data.bin.part").exists)
     get(site, path, progress=lambda done, total, speed: seen.append(done))
-    thread.join()
+    thread.join(LONG)
     assert seen[0] == 5 and seen[-1] == len(BODY)

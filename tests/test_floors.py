@@ -45,7 +45,7 @@ def test_methods_import_torch_and_the_contract_only(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LIGHT) + ["report"])
 def test_light_modules_start_without_torch(name: str) -> None:
     code = f"import sys, bench.{name}; print([m for m in {HEAVY} + ('pandas', 'matplotlib') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "[]"
 
 

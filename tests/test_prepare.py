@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import LONG, until
 
 from bench.data import prepare
 from bench.data.items import Items
@@ -95,8 +96,10 @@ def test_every_bad_image_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _build(place: Path, count: int, log: Path) -> None:
+def _build(place: Path, count: int, log: Path, ready: Path, go: Path) -> None:
     pictures = Pictures(count)
+    ready.touch()
+    until(go.exists)  # all of them ask at once, however long each took to start
 
     def opened() -> dict[str, Items]:
         with open(log, "a") as file:
@@ -108,16 +111,25 @@ def _build(place: Path, count: int, log: Path) -> None:
 
 
 def test_of_many_processes_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    signs = tmp_path / "signs"
+    signs.mkdir()
+    ready, go = [signs / str(number) for number in range(4)], signs / "go"
     args = (tmp_path / "a", 20, tmp_path / "log")
-    workers = [context.Process(target=_build, args=args) for _ in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 6
+    workers = [context.Process(target=_build, args=(*args, sign, go), daemon=True) for sign in ready]
+    try:
+        for worker in workers:
+            worker.start()
+        until(lambda: all(sign.exists() for sign in ready))
+        go.touch()
+        for worker in workers:
+            worker.join(LONG)
+        assert [worker.exitcode for worker in workers] == [0] * 4
+    finally:
+        for worker in workers:
+            worker.kill()
     assert (tmp_path / "log").read_text() == "x"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "log", "signs"]
 
 
 @pytest.fixture

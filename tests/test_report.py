@@ -351,7 +351,7 @@ def test_numbers_for_people() -> None:
 def test_reports_need_no_torch_and_load_nothing_until_they_write() -> None:
     light = "import sys, bench.report; assert not {'torch', 'timm', 'pandas', 'matplotlib'} & set(sys.modules)"
     whole = "from bench.report import phases, tables; assert not {'torch', 'timm', 'methods'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", f"{light}; {whole}"], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", f"{light}; {whole}"], check=True, timeout=120, cwd=Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize(("cost", "methods"), [("params_trained", 35), ("gflops_unmerged", 14)])
