@@ -11,7 +11,8 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,6 +38,7 @@ class Fault(BenchError):
 class Case:
     method: Method
     backbone: str
+    _trained: dict[torch.dtype, Anatomy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def bare(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The backbone, every vector randomised so that nothing can hide behind a zero or a one."""
@@ -64,6 +66,12 @@ class Case:
         return lambda count: iter([(self.images(dtype), LABELS)] * count)
 
     def trained(self, dtype: torch.dtype = torch.float32) -> Anatomy:
+        """A copy of the case's trained model: most checks want one, and training is what they spend their time on."""
+        if dtype not in self._trained:
+            self._trained[dtype] = self.train(dtype)
+        return copy.deepcopy(self._trained[dtype])
+
+    def train(self, dtype: torch.dtype = torch.float32) -> Anatomy:
         """After a few steps on random labels, with whatever the method does between its phases."""
         net = self.fresh(dtype)
         phases = self.method.phases(PHASES)
@@ -172,7 +180,7 @@ def copies_are_independent(case: Case) -> None:
 
 def seed_decides(case: Case) -> None:
     """The same seed trains the same model, to the bit."""
-    first, second = (logits(case.trained(), case.images()) for _ in range(2))
+    first, second = (logits(net, case.images()) for net in (case.trained(), case.train()))
     if not torch.equal(first, second):
         raise Fault("Two trainings under one seed give different outputs.")
 
@@ -306,8 +314,17 @@ def run_all(
     if workers == 1:
         yield from map(_run_one, jobs)
         return
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(_run_one, jobs)
+        try:
+            yield from pool.map(_run_one, jobs)
+        except BrokenProcessPool as error:
+            raise BenchError(
+                "A process of the check died. Was memory short? Then check one method at a time."
+            ) from error
+        finally:  # whoever stops listening, at Ctrl-C for one, does not wait for what still runs
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
 
 
 def _run_one(job: tuple[str, str, dict[str, str], tuple[Path, ...]]) -> list[tuple[str, str | None]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from bench import check
 from bench.anatomy import Anatomy, Slot
+from bench.errors import BenchError
 from bench.method import Method, Shape
 
 
@@ -139,9 +142,43 @@ def test_a_sound_method_passes(backbone: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
-    found = {
-        name: text
-        for name, text in check.run((PlantedMerging if fault == "delta" else Planted)(fault), "pocket_vit")
-        if text
-    }
-    assert FAULTS[fault] in found
+    method = (PlantedMerging if fault == "delta" else Planted)(fault)
+    promise = {promise.__name__: promise for promise in check.CHECKS}[FAULTS[fault]]
+    with pytest.raises(check.Fault):
+        promise(check.Case(method, "pocket_vit"))
+
+
+FRAGILE = """
+import os, time
+from dataclasses import dataclass
+from bench.anatomy import Anatomy
+from bench.errors import Incompatible
+from bench.method import Method
+
+@dataclass(frozen=True)
+class Fragile(Method):
+    end: str = "dies"
+    supports = "swin"
+
+    def attach(self, net: Anatomy) -> None:
+        if net.family != "swin":
+            raise Incompatible("not this one")
+        os._exit(1) if self.end == "dies" else time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("end", ["dies", "sleeps"])
+def test_nobody_waits_for_a_worker_that_will_not_answer(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    cases = [("fragile", "pocket_vit"), ("fragile", "pocket_swin")]
+    found = check.run_all(cases, {"end": end}, (tmp_path / "fragile.py",))
+    if end == "dies":
+        with pytest.raises(BenchError, match="A process of the check died"):
+            list(found)
+    else:
+        assert next(found) == [("refuses", "not this one")]
+        found.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()

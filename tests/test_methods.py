@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import pytest
 
@@ -15,6 +16,12 @@ METHODS = sorted(registry.entries())
 FAMILIES = {"pocket_vit": "vit", "pocket_swin": "swin"}
 
 
+@lru_cache(maxsize=2)
+def case(name: str, backbone: str) -> check.Case:
+    """One for all promises of a method on a backbone, which are tested in a row: it trains once."""
+    return check.Case(build(registry.load(name), {}, name), backbone)
+
+
 @pytest.mark.parametrize("promise", check.CHECKS, ids=lambda promise: promise.__name__)
 @pytest.mark.parametrize("name", METHODS)
 def test_method_keeps_its_promise(name: str, promise: Callable[[check.Case], None], backbone: str) -> None:
@@ -23,12 +30,12 @@ def test_method_keeps_its_promise(name: str, promise: Callable[[check.Case], Non
         pytest.skip("not on this family: the refusal has a test of its own")
     if promise is check.compiles and backbone == "pocket_swin" and "vit" in supports:
         pytest.skip("captured on the ViT; `bench check` does both")
-    promise(check.Case(build(registry.load(name), {}, name), backbone))
+    promise(case(name, backbone))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_method_takes_the_families_it_names_and_refuses_the_others(name: str, backbone: str) -> None:
-    refusal = check.refused(check.Case(build(registry.load(name), {}, name), backbone))
+    refusal = check.refused(case(name, backbone))
     assert (refusal is None) == (FAMILIES[backbone] in registry.entries()[name].supports)
 
 
