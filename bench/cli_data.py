@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.cards import Dataset
+    from bench.data.folder import ImageFolder
     from bench.data.sources import Found
     from bench.spec import Protocol
+
+    Source = ImageFolder | Found | None
 
 
 def add_parser(verbs: Any) -> None:
@@ -152,6 +155,33 @@ def prepared(card: Dataset, found: Found, sizes: Collection[int], protocol: Prot
     return ready[0]  # the fingerprint is the same in every size
 
 
+def prepared_all(
+    wanted: Sequence[tuple[Dataset, Source]], sizes: Collection[int], protocol: Protocol, dry: bool
+) -> tuple[list[tuple[Dataset, Source]], list[str]]:
+    """Those of the datasets that are as they should be, prepared, and what is wrong with each of the others.
+
+    One bad image must not keep the other datasets away.
+    """
+    from bench.data.sources import Found
+
+    ready: list[tuple[Dataset, Source]] = []
+    refused: list[str] = []
+    for card, source in wanted:
+        try:
+            card = prepared(card, source, sizes, protocol, dry) if isinstance(source, Found) else card
+        except UsageError as error:
+            refused.append(_told(card, error))
+            continue
+        ready.append((card, source))
+    return ready, refused
+
+
+def _told(card: Dataset, error: UsageError) -> str:
+    """An error with the name of its dataset in front."""
+    text = str(error)
+    return text if text.startswith(card.name) else f"{card.name}: {text}"
+
+
 def _progress(card: Dataset) -> Callable[[str, int, int], None]:
     import sys
     import time
@@ -283,7 +313,7 @@ def prepare_command(args: argparse.Namespace) -> int:
         try:  # one bad image must not keep the other datasets waiting
             ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
         except UsageError as error:
-            faults.append(str(error))
+            faults.append(_told(card, error))
             states["refused"] += 1
             continue
         states["prepared"] += 1

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import test_report
 import tiny_vtab as tiny
 from waiting import LONG
 
-from bench import cards
+from bench import cards, cli_data
 from bench.cards import Dataset, Sizes
 from bench.cli import main
 from bench.data import archives, domainnet, downloads, elevater, sources, torchvision_sets, vtab
 from bench.data.downloads import File, Plan
+from bench.data.items import Items, Layout
 from bench.data.prepare import Transform
 from bench.data.sources import Found
 from bench.errors import UsageError
@@ -214,6 +216,48 @@ def test_what_cannot_be_prepared_is_told(bench: Bench, tmp_path: Path, root: Pat
     assert said.code == 2 and "images/test/000003.jpg is not a readable image" in said.err
     assert "1 refused, 1 prepared" in said.out
     assert [path.name.split("-")[1] for path in (root / "prepared").iterdir()] == ["kitti"]
+
+
+def test_one_bad_dataset_does_not_keep_the_others_away(tmp_path: Path, root: Path) -> None:
+    home = community(tmp_path / "mine", "caltech101", "kitti", "dtd", "svhn")
+    sources.add("vtab", home, sample=True)
+    (home / "vtab-1k/caltech101/images/test/000003.jpg").write_bytes(b"\xff\xd8")
+    (home / "vtab-1k/kitti/images/train800/000002.jpg").unlink()
+    lists = home / "vtab-1k/dtd/test.txt"
+    lists.write_text(lists.read_text().replace("000003.jpg 3\n", "000003.jpg 47\n"))
+    wanted = [(card, sources.find(card)) for card in map(cards.dataset, (f"vtab/{name}" for name in CLASSES))]
+    wanted.append((cards.dataset("pocket/digits"), None))
+    protocol = replace(cards.protocol("vtab1k@v1"), image_size=8)
+    ready, refused = cli_data.prepared_all(wanted, {8}, protocol, False)
+    assert [card.name for card, _ in ready] == ["vtab-sample/svhn", "pocket/digits"]
+    assert ready[0][0].fingerprint and ready[0][1] is wanted[3][1]
+    for name, words in {
+        "caltech101": "000003.jpg is not a readable",
+        "dtd": "000003.jpg 47",
+        "kitti": "000002.jpg",
+    }.items():
+        (told,) = (text for text in refused if text.startswith(f"vtab/{name}: "))
+        assert words in told
+    assert len(refused) == 3 and len(list((root / "prepared").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array([0, 4]), r"vtab/kitti: train: 1 labels are not in 0 to 3 \(b 4\)"),
+        (np.array([-1, 0]), r"vtab/kitti: train: 1 labels are not in 0 to 3 \(a -1\)"),
+        (np.zeros((2, 3), np.uint8), r"vtab/kitti: train: 3 classes are marked, the card has 4"),
+    ],
+)
+def test_labels_of_no_class_are_refused_before_anything_is_decoded(
+    labels: np.ndarray, words: str, tmp_path: Path, root: Path
+) -> None:
+    items = Items(labels, ("a", "b"), lambda i: pytest.fail("decoded"))
+    layout = Layout("made", "made here", lambda *_: True, lambda *_: {"train": items})
+    card = replace(cards.dataset("vtab/kitti"), sizes=Sizes(2, 0, 0))
+    with pytest.raises(UsageError, match=words):
+        sources.card_of(card, Found(tmp_path, layout, "kitti"), Transform(8))
+    assert not (root / "prepared").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.cards import Dataset, Sizes
-from bench.data import folder, pocket, prepare
+from bench.data import folder, listing, pocket, prepare
 from bench.data.items import Items, Layout, open_image
 from bench.data.prepare import Transform, Watch
 from bench.data.splits import Splits
@@ -125,10 +125,16 @@ def name_of(card: Dataset, found: Found) -> str:
     return card.name.replace("/", "-sample/", 1) if found.sample else card.name
 
 
+def whole_name(name: str) -> str:
+    """The name of the card whose data a sample is a part of."""
+    return name.replace("-sample/", "/", 1)
+
+
 def _built(card: Dataset, found: Found, splits: Mapping[str, Items], transform: Transform, watch: Watch | None) -> Path:
     """Where the arrays of what was found lie, built if need be. What is not as the card says is refused; its sizes
     before anything is decoded."""
     _check_sizes(card, {part: len(items) for part, items in splits.items()})
+    _check_labels(card, splits)
     place = prepare.home(card.source.replace(":", "/"), key_of(found, splits), transform)
     fingerprint = prepare.build(place, lambda: splits, transform, watch)["fingerprint"]
     if card.fingerprint and fingerprint != card.fingerprint:
@@ -206,6 +212,18 @@ def _check_sizes(card: Dataset, images: Mapping[str, int]) -> None:
                 f"{card.name}: {found} {part} images were found, the card says {expected}. Get the whole data set; a "
                 f"part of it can be named as such: 'bench data add {card.name.partition('/')[0]} PATH --sample'."
             )
+
+
+def _check_labels(card: Dataset, splits: Mapping[str, Items]) -> None:
+    """Every label is a class, or has a place for every class."""
+    faults: list[str] = []
+    for part, items in splits.items():
+        if items.labels.ndim == 1:
+            listing.out_of_range(part, items.names, items.labels, card.classes, faults)
+        elif items.labels.shape[1] != card.classes:
+            faults.append(f"{part}: {items.labels.shape[1]} classes are marked, the card has {card.classes}.")
+    if faults:
+        raise UsageError("\n".join(f"{card.name}: {fault}" for fault in faults))
 
 
 def _pocket(card: Dataset) -> dict[str, Items]:
