@@ -396,7 +396,7 @@ def mimi(score: float, key: str, seed: int) -> Record:
 
 def test_a_trail_is_the_mean_over_datasets_of_each_phase() -> None:
     records = [mimi(0.5 + 0.1 * (key == "digits") + 0.02 * seed, key, seed) for key in KEYS for seed in (0, 1)]
-    found = trails(records, GROUPS, "mean_datasets", "params_trained")
+    found = trails(frame(records), GROUPS, "mean_datasets", "params_trained")
     last = 100 * (0.51 + 0.1 / 8)
     assert found == {
         ("mimi", "default", "pocket_vit"): [
@@ -405,19 +405,17 @@ def test_a_trail_is_the_mean_over_datasets_of_each_phase() -> None:
             (400, pytest.approx(last)),
         ]
     }
-    assert (
-        trails([r for r in records if r.spec.dataset != "pocket/count"], GROUPS, "mean_datasets", "params_trained")
-        == {}
-    )
-    assert trails(records, GROUPS, "mean_datasets", "gflops_merged") == {}
+    incomplete = frame(r for r in records if r.spec.dataset != "pocket/count")
+    assert trails(incomplete, GROUPS, "mean_datasets", "params_trained") == {}
+    assert trails(frame(records), GROUPS, "mean_datasets", "gflops_merged") == {}
 
 
 def test_bars_are_the_neurons_left_after_each_phase() -> None:
-    figure = neurons_figure([mimi(0.5, "digits", seed) for seed in (0, 1)])
+    figure = neurons_figure(frame(mimi(0.5, "digits", seed) for seed in (0, 1)))
     assert figure is not None
     heights = [[bar.get_height() for bar in bars] for bars in figure.axes[0].containers]
     assert heights == [[left // (8 * (block + 1)) for block in range(4) for _ in "am"] for left in (800, 400, 200)]
-    assert neurons_figure(grid({"lora": [0.5]})) is None
+    assert neurons_figure(frame(grid({"lora": [0.5]}))) is None
 
 
 def test_a_missing_cell_of_the_heatmap_has_no_number() -> None:
@@ -447,14 +445,14 @@ def test_write_all_follows_the_card_and_splits_what_does_not_compare(
         *grid({"lora": [0.6]}, protocol=dataclasses.replace(OTHER, epochs=9), weights="random"),
         make("lora", "pets", 0, 0.5, suite="folder"),
     ]
-    found = {part.name: part for part in parts(records)}
+    found = {part.name: part for part in parts(frame(records))}
     assert [name for name in found if name.startswith("pocket@pocket-v2-")] != []
     assert {name for name in found if "v2-" not in name} == {"pocket", "pocket@random", "folder-pets"}
     assert len(found) == 5
-    assert len(found["pocket"].records) == 16
+    assert len(found["pocket"].runs) == 16
     assert found["pocket"].note == "Left out: 8 records of older versions of lora."
     assert dict(found["folder-pets"].groups) == {"all": ("pets",)}
-    assert sum(len(part.records) for part in found.values()) == len(records) - 8
+    assert sum(len(part.runs) for part in found.values()) == len(records) - 8
 
 
 def test_write_all_writes_the_same_files_twice(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ Of a method that was run in several versions, only the newest stands in the tabl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,9 +29,12 @@ from bench.errors import UsageError
 from bench.record import Record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.report.aggregate import Groups, Headline
 
 T = TypeVar("T")
+Warn = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -41,45 +45,82 @@ class Part:
     title: str
     groups: Groups
     headline: Headline
-    records: tuple[Record, ...]
+    runs: pd.DataFrame  # of bench.report.frame
     note: str = ""
 
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The leaderboard, for files, figures and the terminal. Raises UsageError where the runs do not compare."""
+        from bench.report.aggregate import leaderboard
 
-Warn = Callable[[str], object]
+        return leaderboard(self.runs, self.groups, self.headline)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The leaderboards and figures of many runs; what several of them need is computed once."""
+
+    runs: pd.DataFrame
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return parts(self.runs)
+
+    def only(self, digests: Collection[str]) -> Report:
+        """The report of some of the runs; itself where these are all of them."""
+        chosen = self.runs["digest"].isin(list(digests))
+        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True))
+
+    def write(self, root: Path, warn: Warn | None = None) -> list[Path]:
+        """Writes the leaderboards and figures under `root`, each whole, and returns their paths.
+
+        A part whose runs do not compare is named to `warn` and left out; without `warn` it raises UsageError.
+        """
+        return self.write_tables(root, warn) + self.write_plots(root)
+
+    def write_tables(self, root: Path, warn: Warn | None = None) -> list[Path]:
+        return _each(self.parts, lambda part: _tables(root, part), warn)
+
+    def write_plots(self, root: Path) -> list[Path]:
+        return _each(self.parts, lambda part: _plots(root, part), lambda _: None)
+
+    def terminal(self) -> list[str]:
+        """The leaderboards as text for a terminal, one for each part."""
+        return _each(self.parts, _terminal, lambda _: None)
+
+
+def load(root: Path, warn: Warn | None = None) -> Report:
+    """The report of a results folder, whose index it keeps; files that are no records are named to `warn`."""
+    from bench.report import index
+
+    return Report(index.load(root, warn))
+
+
+def of(records: Iterable[Record]) -> Report:
+    from bench.report.frame import frame
+
+    return Report(frame(records))
 
 
 def write_all(root: Path, records: Sequence[Record], warn: Warn | None = None) -> list[Path]:
-    """Writes the leaderboards and figures of the records under `root`, each whole, and returns their paths.
-
-    A part whose records do not compare is named to `warn` and left out; without `warn` it raises UsageError.
-    """
-    return write_tables(root, records, warn) + write_plots(root, records)
+    return of(records).write(root, warn)
 
 
 def write_tables(root: Path, records: Sequence[Record], warn: Warn | None = None) -> list[Path]:
-    return _each(records, lambda part: _tables(root, part), warn)
+    return of(records).write_tables(root, warn)
 
 
 def write_plots(root: Path, records: Sequence[Record]) -> list[Path]:
-    return _each(records, lambda part: _plots(root, part), lambda _: None)
+    return of(records).write_plots(root)
 
 
 def terminal_tables(records: Sequence[Record]) -> list[str]:
-    """The leaderboards as text for a terminal, one for each part."""
-
-    def text(part: Part) -> list[str]:
-        from bench.report.aggregate import leaderboard
-        from bench.report.frame import frame
-        from bench.report.tables import terminal
-
-        return [terminal(leaderboard(frame(part.records), part.groups, part.headline))]
-
-    return _each(records, text, lambda _: None)
+    return of(records).terminal()
 
 
-def _each(records: Iterable[Record], make: Callable[[Part], list[T]], warn: Warn | None) -> list[T]:
+def _each(parts: Iterable[Part], make: Callable[[Part], list[T]], warn: Warn | None) -> list[T]:
     made: list[T] = []
-    for part in parts(records):
+    for part in parts:
         try:
             made += make(part)
         except UsageError as error:
@@ -89,27 +130,22 @@ def _each(records: Iterable[Record], make: Callable[[Part], list[T]], warn: Warn
     return made
 
 
-def parts(records: Iterable[Record]) -> list[Part]:
-    """The records by suite, protocol and weights, with the names of their files."""
-    suites: dict[str, list[Record]] = {}
-    for record in _newest_data(records):
-        suites.setdefault(_suite_of(record.spec.dataset), []).append(record)
-    return [part for suite, members in sorted(suites.items()) for part in _parts(suite, members)]
+def parts(runs: pd.DataFrame) -> list[Part]:
+    """The runs by suite, protocol and weights, with the names of their files."""
+    suites = {name: _suite_of(name) for name in runs["dataset"].unique()}
+    runs = _newest_data(runs, suites)
+    return [part for suite, members in _by(runs, runs["dataset"].map(suites)) for part in _parts(suite, members)]
 
 
-def _newest_data(records: Iterable[Record]) -> list[Record]:
-    """The records without those of an image folder's earlier contents; a suite's data must agree with its card."""
-    every = list(records)
-    latest: dict[str, tuple[str, str]] = {}
-    for record in every:
-        name, stand = record.spec.dataset, (record.provenance.started, record.spec.fingerprint)
-        latest[name] = max(latest.get(name, stand), stand)
-    return [
-        record
-        for record in every
-        if _suite_of(record.spec.dataset) in cards.suite_names()
-        or record.spec.fingerprint == latest[record.spec.dataset][1]
-    ]
+def _by(runs: pd.DataFrame, labels: pd.Series) -> list[tuple[str, pd.DataFrame]]:
+    return [(label, runs[labels == label].reset_index(drop=True)) for label in sorted(labels.unique())]
+
+
+def _newest_data(runs: pd.DataFrame, suites: dict[str, str]) -> pd.DataFrame:
+    """The runs without those of an image folder's earlier contents; a suite's data must agree with its card."""
+    latest = runs.sort_values(["started", "fingerprint"]).groupby("dataset")["fingerprint"].last()
+    of_cards = [name for name, suite in suites.items() if suite in cards.suite_names()]
+    return runs[runs["dataset"].isin(of_cards) | (runs["fingerprint"] == runs["dataset"].map(latest))]
 
 
 def _suite_of(dataset: str) -> str:
@@ -118,84 +154,75 @@ def _suite_of(dataset: str) -> str:
     return suite if suite in cards.suite_names() else dataset
 
 
-def _parts(suite: str, records: Sequence[Record]) -> list[Part]:
-    groups, headline, own, title = _card(suite, records)
-    kept, note = _newest(records)
-    by_protocol: dict[str, list[Record]] = {}
-    for record in kept:
-        by_protocol.setdefault(_protocol_label(record, kept), []).append(record)
+def _parts(suite: str, runs: pd.DataFrame) -> list[Part]:
+    groups, headline, own, title = _card(suite, runs)
+    kept, note = _newest(runs)
+    by_protocol = _by(kept, _protocol_labels(kept))
+    by_protocol.sort(key=lambda item: (item[0].split("#")[0] != own, item[0]))
     found: list[Part] = []
-    for rank, protocol in enumerate(sorted(by_protocol, key=lambda name: (name.split("#")[0] != own, name))):
-        by_weights: dict[str, list[Record]] = {}
-        for record in by_protocol[protocol]:
-            by_weights.setdefault(_weights_label(record, by_protocol[protocol]), []).append(record)
-        for weights, members in sorted(by_weights.items()):
+    for rank, (protocol, followers) in enumerate(by_protocol):
+        for weights, members in _by(followers, _weights_labels(followers)):
             suffix = "".join(f"@{_file_name(name)}" for name in (protocol if rank else "", weights) if name)
-            found.append(Part(_file_name(suite) + suffix, title, groups, headline, tuple(members), note))
+            found.append(Part(_file_name(suite) + suffix, title, groups, headline, members, note))
     return found
 
 
-def _card(suite: str, records: Iterable[Record]) -> tuple[Groups, Headline, str, str]:
+def _card(suite: str, runs: pd.DataFrame) -> tuple[Groups, Headline, str, str]:
     if suite in cards.suite_names():
         card = cards.suite(suite).card
         return card.groups, card.headline, card.protocol, card.title
-    return {"all": tuple(sorted({r.spec.dataset.split("/", 1)[-1] for r in records}))}, "mean_datasets", "", suite
+    return {"all": tuple(sorted({name.split("/", 1)[-1] for name in runs["dataset"]}))}, "mean_datasets", "", suite
 
 
-def _newest(records: Iterable[Record]) -> tuple[list[Record], str]:
-    """The records of each method's newest version, and a sentence on those left out."""
-    every = list(records)
-    newest: dict[str, int] = {}
-    for record in every:
-        newest[record.spec.method] = max(newest.get(record.spec.method, 0), record.spec.method_version)
-    old = [record for record in every if record.spec.method_version != newest[record.spec.method]]
-    names = ", ".join(sorted({record.spec.method for record in old}))
-    note = f"Left out: {len(old)} records of older versions of {names}." if old else ""
-    return [record for record in every if record.spec.method_version == newest[record.spec.method]], note
+def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs of each method's newest version, and a sentence on those left out."""
+    newest = runs["version"] == runs.groupby("method")["version"].transform("max")
+    old = runs[~newest]
+    names = ", ".join(sorted(old["method"].unique()))
+    return runs[newest], f"Left out: {len(old)} records of older versions of {names}." if len(old) else ""
 
 
-def _protocol_label(record: Record, among: Iterable[Record]) -> str:
+def _protocol_labels(runs: pd.DataFrame) -> pd.Series:
     """The protocol's name, with a digest where different protocols share it."""
-    from bench.report.frame import protocol_digest
-
-    protocol = record.spec.protocol
-    digests = {protocol_digest(other.spec.protocol) for other in among if other.spec.protocol.name == protocol.name}
-    return protocol.name if len(digests) == 1 else f"{protocol.name}#{protocol_digest(protocol)}"
+    alone = runs.groupby("protocol")["protocol_digest"].transform("nunique") == 1
+    return runs["protocol"].where(alone, runs["protocol"] + "#" + runs["protocol_digest"])
 
 
-def _weights_label(record: Record, among: Iterable[Record]) -> str:
+def _weights_labels(runs: pd.DataFrame) -> pd.Series:
     """Empty for the first weights of a backbone, a name for others."""
-    own = {other.spec.weights for other in among if other.spec.backbone == record.spec.backbone}
-    first = min(own, key=lambda name: (name != "pretrained", name == "random", name))
-    return "" if record.spec.weights == first else record.spec.weights.removeprefix("sha256:")[:12]
+    first = {
+        backbone: min(own.unique(), key=lambda name: (name != "pretrained", name == "random", name))
+        for backbone, own in runs.groupby("backbone")["weights"]
+    }
+    names = {name: name.removeprefix("sha256:")[:12] for name in runs["weights"].unique()}
+    return runs["weights"].map(names).mask(runs["weights"] == runs["backbone"].map(first), "")
 
 
 def _tables(root: Path, part: Part) -> list[Path]:
     from bench.report import tables
-    from bench.report.aggregate import leaderboard
-    from bench.report.frame import frame
     from bench.store import write_atomically
 
-    runs = frame(part.records)
-    table = leaderboard(runs, part.groups, part.headline)
     page = root / "leaderboards" / f"{part.name}.md"
-    text = tables.markdown(table, runs, part.groups, part.headline, part.title, part.note)
+    text = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)
     write_atomically(page, lambda file: file.write_text(text))
-    return [tables.write_csv(table, page.parent / f"{part.name}.csv"), page]
+    return [tables.write_csv(part.table, page.parent / f"{part.name}.csv"), page]
+
+
+def _terminal(part: Part) -> list[str]:
+    from bench.report import tables
+
+    return [tables.terminal(part.table)]
 
 
 def _plots(root: Path, part: Part) -> list[Path]:
     from bench.report import phases, plots
-    from bench.report.aggregate import datasets, intervals, leaderboard
-    from bench.report.frame import frame
+    from bench.report.aggregate import datasets, intervals
 
-    runs = frame(part.records)
-    table = leaderboard(runs, part.groups, part.headline)
-    whiskers = intervals(runs, part.groups, part.headline)
+    whiskers = intervals(part.runs, part.groups, part.headline)
     paths: list[Path] = []
-    for backbone, rows in table.groupby("backbone", sort=True):
+    for backbone, rows in part.table.groupby("backbone", sort=True):
         stem = root / "plots" / f"{part.name}-{_file_name(str(backbone))}"
-        own = [record for record in part.records if record.spec.backbone == backbone]
+        own = part.runs[part.runs["backbone"] == backbone]
         rows = rows.reset_index(drop=True)
         for short, cost in (("params", "params_trained"), ("gflops", "gflops_unmerged")):
             if rows[part.headline].notna().any():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bench.record import Cost, Record
+from bench.record import Compute, Cost, Milestone, Params, Record, Storage
 from bench.spec import Protocol, identity
 
-IDENTITY = ("method", "variant", "backbone", "weights", "protocol", "protocol_digest", "settings")
+IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "protocol_digest", "settings")
 RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "metric", "score", "val")
 COST = (
     *("params_method", "params_deployed", "params_head", "params_total", "params_with_gradient"),
@@ -19,17 +23,27 @@ COST = (
     *("macs_unmerged", "flops_unmerged", "macs_merged", "flops_merged", "flops_linear_conv", "flops_counter"),
     *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
 )
-DEVICE = ("device", "device_name", "seconds")
-COLUMNS = IDENTITY + RUN + COST + DEVICE
+DEVICE = ("device", "device_name", "started", "seconds")
+PHASES = ("milestones",)  # as JSON, which few ask for: `milestones_of` reads it
+COLUMNS = IDENTITY + RUN + COST + DEVICE + PHASES
 NUMBERS = ("score", "val", *(name for name in COST if name != "flops_counter"), "seconds")
+PARTS: Mapping[str, type] = {"params": Params, "storage_bytes": Storage, "unmerged": Compute}  # of a milestone
+NO_COST: Mapping[str, None] = dict.fromkeys(COST)
+
+Cell = str | int | float | None
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row a record, in a fixed order that does not depend on the order of the records."""
-    rows = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
-    for name in NUMBERS:
-        rows[name] = rows[name].astype(float)
-    return rows.sort_values(["backbone", "method", "variant", "dataset", "seed", "digest"], ignore_index=True)
+    rows = [row(record) for record in records]
+    return assemble({name: [cells[name] for cells in rows] for name in COLUMNS})
+
+
+def assemble(columns: Mapping[str, Sequence[Cell]]) -> pd.DataFrame:
+    """The frame of many rows, given column by column."""
+    arrays = {name: np.array(columns[name], dtype=float) if name in NUMBERS else columns[name] for name in COLUMNS}
+    order = ["backbone", "method", "variant", "dataset", "seed", "digest"]
+    return pd.DataFrame(arrays).sort_values(order, ignore_index=True)
 
 
 def suite_of(dataset: str) -> str:
@@ -42,21 +56,34 @@ def key_of(dataset: str) -> str:
     return dataset.split("/", 1)[-1]
 
 
-def variant_of(record: Record) -> str:
-    return record.variant or "default"
+def milestones_of(text: object) -> tuple[Milestone, ...]:
+    """The milestones of one cell of the frame; none where the cell is empty."""
+    return tuple(_milestone(**item) for item in json.loads(text)) if isinstance(text, str) else ()
 
 
+def _plain(end: Milestone) -> dict[str, Any]:
+    """As dataclasses.asdict gives it, which takes longer than reading a whole record."""
+    return {**vars(end), **{name: vars(getattr(end, name)) for name in PARTS}, "sizes": dict(end.sizes)}
+
+
+def _milestone(**item: Any) -> Milestone:
+    return Milestone(**{**item, **{name: cls(**item[name]) for name, cls in PARTS.items()}})
+
+
+@cache
 def protocol_digest(protocol: Protocol) -> str:
     """Tells apart two protocols that share a name; which seeds were asked for does not matter."""
     asked = {name: value for name, value in identity(protocol).items() if name != "seeds"}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _row(record: Record) -> dict[str, object]:
+def row(record: Record) -> dict[str, Cell]:
+    """The cells of one record, by column."""
     spec, scores, provenance = record.spec, record.scores, record.provenance
     return {
         "method": spec.method,
-        "variant": variant_of(record),
+        "version": spec.method_version,
+        "variant": record.variant or "default",
         "backbone": spec.backbone,
         "weights": spec.weights,
         "protocol": spec.protocol.name,
@@ -70,32 +97,42 @@ def _row(record: Record) -> dict[str, object]:
         "reason": record.reason,
         "rule": scores.rule if scores else None,
         "metric": scores.metric if scores else None,
-        "score": scores.test if scores else None,
-        "val": scores.val if scores else None,
-        **(_cost(record.cost) if record.cost else {}),
+        "score": _number(scores.test) if scores else None,
+        "val": _number(scores.val) if scores else None,
+        **(_cost(record.cost) if record.cost else NO_COST),
         "device": provenance.device,
         "device_name": provenance.device_name,
-        "seconds": provenance.seconds,
+        "started": provenance.started,
+        "seconds": _number(provenance.seconds),
+        "milestones": json.dumps([_plain(end) for end in record.milestones]) if record.milestones else None,
     }
 
 
-def _cost(cost: Cost) -> dict[str, object]:
+def _cost(cost: Cost) -> dict[str, Cell]:
     return {
-        "params_method": cost.params.method,
-        "params_deployed": cost.params.deployed,
-        "params_head": cost.params.head,
-        "params_total": cost.params.total,
-        "params_with_gradient": cost.params.with_gradient,
-        "storage_with_head": cost.storage_bytes.with_head,
-        "storage_without_head": cost.storage_bytes.without_head,
-        "macs_unmerged": cost.unmerged.macs,
-        "flops_unmerged": cost.unmerged.flops,
-        "macs_merged": cost.merged.macs if cost.merged else None,
-        "flops_merged": cost.merged.flops if cost.merged else None,
-        "flops_linear_conv": cost.unmerged.flops_linear_conv,
+        "params_method": _number(cost.params.method),
+        "params_deployed": _number(cost.params.deployed),
+        "params_head": _number(cost.params.head),
+        "params_total": _number(cost.params.total),
+        "params_with_gradient": _number(cost.params.with_gradient),
+        "storage_with_head": _number(cost.storage_bytes.with_head),
+        "storage_without_head": _number(cost.storage_bytes.without_head),
+        "macs_unmerged": _number(cost.unmerged.macs),
+        "flops_unmerged": _number(cost.unmerged.flops),
+        "macs_merged": _number(cost.merged.macs if cost.merged else None),
+        "flops_merged": _number(cost.merged.flops if cost.merged else None),
+        "flops_linear_conv": _number(cost.unmerged.flops_linear_conv),
         "flops_counter": cost.flops_counter,
-        "train_seconds": cost.train_seconds,
-        "train_images_per_second": cost.train_images_per_second,
-        "inference_images_per_second": cost.inference_images_per_second,
-        "peak_bytes": cost.peak_bytes,
+        "train_seconds": _number(cost.train_seconds),
+        "train_images_per_second": _number(cost.train_images_per_second),
+        "inference_images_per_second": _number(cost.inference_images_per_second),
+        "peak_bytes": _number(cost.peak_bytes),
     }
+
+
+def _number(value: float | None) -> float | None:
+    """As a float: a count that no float holds, of a record made by hand, is infinite; 0 has no sign."""
+    try:
+        return None if value is None else float(value) + 0.0
+    except OverflowError:
+        return math.inf

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import seaborn as sns  # type: ignore[import-untyped, unused-ignore]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bench.record import Milestone, Record
-from bench.report.aggregate import Groups, Headline, Row, datasets, mean
-from bench.report.frame import key_of, variant_of
+from bench.record import Milestone
+from bench.report.aggregate import NAMES, Groups, Headline, Row, datasets, mean
+from bench.report.frame import key_of, milestones_of
 from bench.report.plots import empty, save
 
 Sizes = dict[str, dict[str, float]]  # name of a phase -> part -> its size, mean over seeds
 
 
-def trails(
-    records: Iterable[Record], groups: Groups, headline: Headline, cost: str
-) -> dict[Row, list[tuple[float, float]]]:
+class Run(NamedTuple):
+    key: str  # of its dataset
+    milestones: tuple[Milestone, ...]
+
+
+def trails(frame: pd.DataFrame, groups: Groups, headline: Headline, cost: str) -> dict[Row, list[tuple[float, float]]]:
     """Per row, at the end of each phase that every run has: (cost of what is left, headline in %)."""
     found: dict[Row, list[tuple[float, float]]] = {}
-    for row, runs in _by_row(records).items():
-        by_key = {key: [run for run in runs if key_of(run.spec.dataset) == key] for key in datasets(groups)}
+    for row, runs in _by_row(frame).items():
+        by_key = {key: [run for run in runs if run.key == key] for key in datasets(groups)}
         if not all(by_key.values()):
             continue
         phases = min(len(run.milestones) for runs in by_key.values() for run in runs)
@@ -40,12 +45,16 @@ def trails(
     return found
 
 
-def _by_row(records: Iterable[Record]) -> dict[Row, list[Record]]:
-    rows: dict[Row, list[Record]] = {}
-    for record in records:
-        if record.status == "done":
-            rows.setdefault((record.spec.method, variant_of(record), record.spec.backbone), []).append(record)
-    return dict(sorted(rows.items()))
+def _by_row(frame: pd.DataFrame) -> dict[Row, list[Run]]:
+    """The finished runs of every row that has milestones."""
+    done = frame[frame["status"] == "done"]
+    rows: dict[Row, list[Run]] = {}
+    for names, runs in done.groupby(list(NAMES), sort=True):
+        if runs["milestones"].notna().any():
+            method, variant, backbone = map(str, names)
+            cells = zip(runs["dataset"], runs["milestones"], strict=True)
+            rows[method, variant, backbone] = [Run(key_of(dataset), milestones_of(text)) for dataset, text in cells]
+    return rows
 
 
 def _cost(milestone: Milestone, cost: str) -> float:
@@ -59,18 +68,18 @@ def _cost(milestone: Milestone, cost: str) -> float:
     return costs.get(cost, float("nan"))
 
 
-def neurons(records: Iterable[Record], path_stem: Path, suite: str = "", keys: Sequence[str] = ()) -> list[Path]:
+def neurons(frame: pd.DataFrame, path_stem: Path, suite: str = "", keys: Sequence[str] = ()) -> list[Path]:
     """Neurons left per adapter and cycle, one panel a dataset; nothing is written where no method changes its size."""
-    figure = neurons_figure(records, suite, keys)
+    figure = neurons_figure(frame, suite, keys)
     return save(figure, path_stem) if figure is not None else []
 
 
-def neurons_figure(records: Iterable[Record], suite: str = "", keys: Sequence[str] = ()) -> Figure | None:
+def neurons_figure(frame: pd.DataFrame, suite: str = "", keys: Sequence[str] = ()) -> Figure | None:
     """Bars within bars, the palest the first phase, the darkest the last; panels in the order of `keys`."""
     panels = [
-        (row, key, _sizes([run for run in runs if key_of(run.spec.dataset) == key]))
-        for row, runs in _by_row(records).items()
-        for key in keys or sorted({key_of(run.spec.dataset) for run in runs})
+        (row, key, _sizes([run for run in runs if run.key == key]))
+        for row, runs in _by_row(frame).items()
+        for key in keys or sorted({run.key for run in runs})
     ]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
@@ -123,7 +132,7 @@ def _shortened(parts: Sequence[str]) -> list[str]:
     return [".".join(word[place] for place in telling) or part for word, part in zip(words, parts, strict=True)]
 
 
-def _sizes(runs: Iterable[Record]) -> Sizes:
+def _sizes(runs: Iterable[Run]) -> Sizes:
     """The mean over the runs that have the phase; milestones without sizes do not count."""
     seen: dict[str, dict[str, list[float]]] = {}
     for run in runs:

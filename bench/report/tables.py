@@ -60,8 +60,9 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
     columns: dict[str, list[str]] = {"method": [safe(name) for name in rows["method"]]}
     if (rows["variant"] != "default").any():
         columns["variant"] = [safe(name) for name in rows["variant"]]
+    failed = runs[runs["status"] == "failed"]
     for name in dataset_columns(rows):
-        cells = [_cell(row, name, runs) for row in rows.to_dict("records")]
+        cells = [_cell(row, name, failed) for row in rows.to_dict("records")]
         columns[name] = _bold(cells, [round(float(value), 1) for value in rows[name]])
     columns["mean (datasets)"] = _bold_ties(_with_interval(rows), rows)
     means = [round(float(value), 1) for value in rows["mean_groups"]]
@@ -82,13 +83,13 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
     return pipe(columns)
 
 
-def _cell(row: Mapping[Hashable, Any], name: str, runs: pd.DataFrame) -> str:
-    here = runs[(runs["method"] == row["method"]) & (runs["variant"] == row["variant"])]
+def _cell(row: Mapping[Hashable, Any], name: str, failed: pd.DataFrame) -> str:
+    here = failed[(failed["method"] == row["method"]) & (failed["variant"] == row["variant"])]
     here = here[(here["protocol"] == row["protocol"]) & (here["weights"] == row["weights"])]
-    states = set(here.loc[here["dataset"].map(key_of) == name, "status"])
+    some = any(key_of(dataset) == name for dataset in here["dataset"])
     if missing(row[name]):
-        return "failed" if "failed" in states else DASH
-    return f"{row[name]:.1f}" + ("†" if "failed" in states else "")
+        return "failed" if some else DASH
+    return f"{row[name]:.1f}" + ("†" if some else "")
 
 
 def _with_interval(rows: pd.DataFrame) -> list[str]:
