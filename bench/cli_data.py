@@ -39,7 +39,7 @@ def add_parser(verbs: Any) -> None:
     add.add_argument("path", type=Path)
     add.add_argument("--sample", action="store_true", help="a part of it: results are kept apart from the suite's")
     fetch = verb("fetch", fetch_command, "download what can be downloaded, verified and resumable")
-    fetch.add_argument("what", metavar="SUITE|SUITE/NAME")
+    fetch.add_argument("what", metavar="SUITE|SUITE/NAME|hub:OWNER/NAME", help="hub: a dataset of Hugging Face")
     verify = verb("verify", verify_command, "read every image; count the classes; compute the fingerprint")
     verify.add_argument("what", metavar="SUITE|SUITE/NAME")
     prepare = verb("prepare", prepare_command, "decode images once, for all runs to come")
@@ -238,8 +238,12 @@ def add_command(args: argparse.Namespace) -> int:
 
 
 def fetch_command(args: argparse.Namespace) -> int:
-    from bench.data import downloads, sources
+    from bench.data import downloads, hub, prepare, sources
 
+    if args.what.startswith(hub.PREFIX):
+        folder = hub.fetch(args.what.removeprefix(hub.PREFIX), prepare.data_root() / "raw" / "hub")
+        print(f"{args.what}  {folder}\n'bench run --data {folder} --method ...' uses it.")
+        return 0
     faults = []
     for card in _cards(args.what):
         if not sources.is_local(card) or sources.find(card) is not None:

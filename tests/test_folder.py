@@ -81,7 +81,7 @@ def test_images_are_decoded_once_and_equal_a_plain_resize(tmp_path: Path, monkey
     def refuse(*_: object) -> None:
         raise AssertionError("decoded twice")
 
-    monkeypatch.setattr(sources, "open_image", refuse)
+    monkeypatch.setattr(folder, "open_image", refuse)
     again = sources.load(folder.card(source), Transform(16), source)
     assert np.array_equal(again.train.images[:], splits.train.images[:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import re
@@ -19,9 +20,12 @@ import tiny_sources as tiny
 from PIL import Image
 from waiting import LONG
 
-from bench.data import domainnet, elevater, fewshot, hub, torchvision_sets
+from bench.cards import Dataset, Sizes
+from bench.cli import main
+from bench.data import domainnet, elevater, fewshot, folder, hub, sources, torchvision_sets
 from bench.data.items import Items, Layout
 from bench.data.listing import outside
+from bench.data.prepare import Transform
 from bench.data.zips import Zip
 from bench.errors import UsageError
 
@@ -574,7 +578,7 @@ GOLDEN = ["471f0a3d7bf096ae", "e3d577541678916e", "39277ba0bc782695"]
 
 class ClassLabel:
     def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+        self.num_classes, self.names = num_classes, [f"c{label}" for label in range(num_classes)]
 
 
 class List:
@@ -675,13 +679,119 @@ def test_a_dataset_that_cannot_be_loaded_is_named(
     refuses(HUB, root, "pets", r"pets cannot be loaded \(ValueError: no schema\)")
 
 
+def pets(**labels: list[object]) -> dict[str, Stored]:
+    return {name: stored(values) for name, values in labels.items()}
+
+
+def test_a_saved_dataset_is_a_folder_of_images_that_is_divided_where_it_is_not(
+    hugging: Callable[[object], Path],
+) -> None:
+    whole = hugging(pets(train=[0, 1, 2] * 4, validation=[0, 1, 2], test=[2, 1, 0])) / "pets"
+    source = folder.divide(whole)
+    assert source.classes == ("c0", "c1", "c2") and source.saved
+    assert source.parts["val"] == (("validation[0]", 0), ("validation[1]", 1), ("validation[2]", 2))
+    assert {part: len(items) for part, items in source.parts.items()} == {"train": 12, "val": 3, "test": 3}
+    splits = sources.load(folder.card(source), Transform(4), source)
+    for i, (name, label) in enumerate(source.parts["train"]):
+        row = int(name.removeprefix("train[").removesuffix("]"))
+        assert (label, splits.train.labels[i]) == (row % 3, row % 3)
+        picture = Image.fromarray(tiny.noise(row, 5, 4, 3)).resize((4, 4), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(splits.train.images[i : i + 1][0], np.asarray(picture))
+    (whole / "data.arrow").write_bytes(b"other rows")
+    assert folder.divide(whole).fingerprint != source.fingerprint
+
+
+def test_a_saved_dataset_without_a_test_split_is_cut_by_class(hugging: Callable[[object], Path]) -> None:
+    source = folder.divide(hugging(pets(train=[0, 1, 2] * 25)) / "pets")
+    counts = {part: [sum(y == c for _, y in items) for c in (0, 1, 2)] for part, items in source.parts.items()}
+    assert counts == {"train": [16] * 3, "val": [4] * 3, "test": [5] * 3}
+
+
+def test_a_saved_dataset_that_is_no_folder_of_images_is_refused(hugging: Callable[[object], Path]) -> None:
+    several = {name: stored([[0, 2]], List(ClassLabel(3))) for name in ("train", "test")}
+    with pytest.raises(UsageError, match=r"train has several labels an image(?s:.)*test has several labels"):
+        folder.divide(hugging(several) / "pets")
+    with pytest.raises(UsageError, match="there is no split 'train', only test"):
+        folder.divide(hugging(pets(test=[0])) / "pets")
+
+
+def test_a_card_may_name_a_saved_dataset(hugging: Callable[[object], Path]) -> None:
+    root = hugging(pets(train=[0, 1, 2], test=[2, 1]))
+    card = Dataset("Pets", 3, "top1", "hub:pets", Sizes(3, 0, 2), "", "", "", name="mine/pets")
+    assert sources.is_local(card) and sources.find(card) is None
+    sources.add("mine", root)
+    found = sources.find(card)
+    assert found is not None and found.layout is HUB
+    ready = sources.card_of(card, found, Transform(4))
+    assert len(ready.fingerprint) == 64 and len(sources.load(ready, Transform(4), found).train) == 3
+
+
+class Hub(types.ModuleType):
+    """As much of the package as `fetch` uses; what is asked for is on the Hub, unless it is called "gone"."""
+
+    def __init__(self) -> None:
+        super().__init__("datasets")
+        self.asked: list[tuple[str, str | None]] = []
+
+    def load_from_disk(self, _: str) -> object:
+        return pets(train=[0, 1, 2] * 5)
+
+    def load_dataset(self, name: str, config: str | None) -> Hub:
+        self.asked.append((name, config))
+        if name == "gone":
+            raise ConnectionError("no such\n  dataset")
+        return self
+
+    def save_to_disk(self, place: str) -> None:
+        Path(place).mkdir()
+        (Path(place) / "part").write_text("rows")
+        if self.asked[-1][0] == "large":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        (Path(place) / "dataset_dict.json").write_text("{}")
+
+
+def test_a_dataset_is_fetched_from_the_hub_once_and_used_as_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = Hub()
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    for _ in range(2):
+        assert main(["data", "fetch", "hub:me/pets:small"]) == 0
+    home = tmp_path / "raw/hub/me--pets--small"
+    assert module.asked == [("me/pets", "small")] and f"bench run --data {home}" in capsys.readouterr().out
+    assert sorted(path.name for path in home.parent.iterdir()) == [home.name]
+    assert folder.divide(home).classes == ("c0", "c1", "c2")
+
+
+@pytest.mark.parametrize(("name", "told"), [("gone", "no such dataset"), ("large", "No space left on device")])
+def test_what_the_hub_does_not_give_is_one_line_and_leaves_nothing(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", Hub())
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    assert main(["data", "fetch", f"hub:{name}"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"hub:{name} cannot be fetched" in said and told in said
+    assert list((tmp_path / "raw/hub").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")  # the package's own are not ours to mend
 def test_the_package_itself_reads_what_it_saved(tmp_path: Path) -> None:
     pytest.importorskip("datasets.load", reason="datasets is not installed: pip install datasets")
     datasets = importlib.import_module("datasets")
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b"]))
-    images = [Image.fromarray(tiny.noise(i, 5, 4, 3)) for i in range(3)]
-    part = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 1]}, features=features)
+    images = [Image.fromarray(tiny.noise(i, 5, 4, 3)) for i in range(6)]
+    part = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 1, 0, 0, 1]}, features=features)
     datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(tmp_path / "tiny"))
     found = HUB.open(tmp_path, "tiny")
-    assert found["train"].labels.tolist() == [0, 1, 1]
+    assert found["train"].labels.tolist() == [0, 1, 1, 0, 0, 1]
     np.testing.assert_array_equal(np.asarray(found["test"].read(2)), tiny.noise(2, 5, 4, 3))
+    source = folder.divide(tmp_path / "tiny")
+    assert source.classes == ("a", "b") and source.parts["test"][:3] == (("test[0]", 0), ("test[1]", 1), ("test[2]", 1))
+    np.testing.assert_array_equal(np.asarray(source.open("test[1]")), tiny.noise(1, 5, 4, 3))
+    for i in range(6):
+        (tmp_path / "pictures" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny.noise(i, 5, 4, 3)).save(tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png")
+    fetched = folder.divide(hub.fetch(str(tmp_path / "pictures"), tmp_path / "home"))
+    assert fetched.classes == ("a", "b") and sum(map(len, fetched.parts.values())) == 6

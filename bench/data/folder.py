@@ -1,4 +1,4 @@
-"""Image folders: FOLDER/<class>/*.jpg, or FOLDER/{train,val,test}/<class>/*."""
+"""Image folders: FOLDER/<class>/*.jpg, or FOLDER/{train,val,test}/<class>/*, or a saved dataset of Hugging Face."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from bench.cards import Dataset, Sizes
+from bench.data import hub
 from bench.data.items import open_image
 from bench.errors import UsageError
 from bench.store import write_atomically
@@ -63,6 +64,12 @@ class ImageFolder:
     parts: Mapping[str, tuple[tuple[str, int], ...]]  # "train", "val", "test" -> path below root, class index
     fingerprint: str
     seed: int
+    saved: bool = False  # a dataset of Hugging Face, whose images are "train[17]"
+
+    def open(self, name: str) -> Image.Image:
+        """One of its images as RGB. Raises UsageError where it cannot be decoded."""
+        image: Image.Image = hub.image(self.root, name) if self.saved else open_image(self.root / name)
+        return image
 
 
 def divide(root: Path, *, seed: int = 0, limit: int | None = None) -> ImageFolder:
@@ -74,29 +81,13 @@ def divide(root: Path, *, seed: int = 0, limit: int | None = None) -> ImageFolde
         raise UsageError(
             f"{root} is not a folder. --data takes FOLDER/<class>/*.jpg or FOLDER/{{train,val,test}}/<class>/*."
         )
-    present = [part for part in ("train", "val", "test") if (root / part).is_dir()]
-    rng = np.random.default_rng(seed)
-    if present and "train" not in present:
-        raise UsageError(f"{root} has {present[0]}/ but no train/. Add train/<class>/*.")
-    if "train" in present:
-        if "test" not in present:
-            raise UsageError(
-                f"{root} has train/ but no test/. Add test/<class>/*, or put the classes straight into {root}."
-            )
-        classes = classes_of(root / "train")
-        for part in present:
-            extra = set(classes_of(root / part)) ^ set(classes)
-            if extra:
-                raise UsageError(
-                    f"{root / part}: classes {', '.join(sorted(extra)[:5])} are not in both train/ and {part}/."
-                )
-        parts = {part: list_images(root / part, classes) for part in present}
-    else:
-        classes = classes_of(root)
-        parts = {"train": list_images(root, classes)}
-        parts["train"], parts["test"] = _cut(parts["train"], 0.2, rng)
+    saved = hub.is_saved(root)
+    classes, parts = hub.listed(root) if saved else _listed(root)
     if len(classes) < 2:
         raise UsageError(f"{root} holds {len(classes)} class folders; at least two are needed: FOLDER/<class>/*.jpg.")
+    rng = np.random.default_rng(seed)
+    if "test" not in parts:
+        parts["train"], parts["test"] = _cut(parts["train"], 0.2, rng)
     if "val" not in parts:
         parts["train"], parts["val"] = _cut(parts["train"], 0.2, rng)
     total = len(parts["train"]) + len(parts["val"])
@@ -115,11 +106,32 @@ def divide(root: Path, *, seed: int = 0, limit: int | None = None) -> ImageFolde
             raise UsageError(
                 f"{root}: no readable image for class {names} in {part}. Every class needs at least three images."
             )
-    listed = {
+    named = {
         p: tuple((path.relative_to(root).as_posix(), label) for path, label in parts[p])
         for p in ("train", "val", "test")
     }
-    return ImageFolder(root, classes, listed, _fingerprint(root, classes, listed), seed)
+    return ImageFolder(root, classes, named, _fingerprint(root, classes, named, saved), seed, saved)
+
+
+def _listed(root: Path) -> tuple[tuple[str, ...], dict[str, list[Item]]]:
+    """The classes of a folder and its images, in the splits that it has: "train" alone where there are none."""
+    present = [part for part in ("train", "val", "test") if (root / part).is_dir()]
+    if not present:
+        return classes_of(root), {"train": list_images(root, classes_of(root))}
+    if "train" not in present:
+        raise UsageError(f"{root} has {present[0]}/ but no train/. Add train/<class>/*.")
+    if "test" not in present:
+        raise UsageError(
+            f"{root} has train/ but no test/. Add test/<class>/*, or put the classes straight into {root}."
+        )
+    classes = classes_of(root / "train")
+    for part in present:
+        extra = set(classes_of(root / part)) ^ set(classes)
+        if extra:
+            raise UsageError(
+                f"{root / part}: classes {', '.join(sorted(extra)[:5])} are not in both train/ and {part}/."
+            )
+    return classes, {part: list_images(root / part, classes) for part in present}
 
 
 def _by_class(items: list[Item], rng: np.random.Generator) -> list[list[Item]]:
@@ -146,12 +158,15 @@ def _first(items: list[Item], count: int, rng: np.random.Generator) -> list[Item
     return sorted([item for turn in turns for item in turn if item is not None][:count])
 
 
-def _fingerprint(root: Path, classes: tuple[str, ...], parts: Mapping[str, tuple[tuple[str, int], ...]]) -> str:
+def _fingerprint(
+    root: Path, classes: tuple[str, ...], parts: Mapping[str, tuple[tuple[str, int], ...]], saved: bool
+) -> str:
     """sha256 over class names and, split by split, every label, path and file content."""
     digest = hashlib.sha256("\n".join(classes).encode())
+    rows = hub.contents(root) if saved else ""  # all images of a saved dataset are in the same few files
     for part, items in parts.items():
         for path, label in items:
-            content = hashlib.sha256((root / path).read_bytes()).hexdigest()
+            content = rows or hashlib.sha256((root / path).read_bytes()).hexdigest()
             digest.update(f"{part} {label} {path} {content}\n".encode())
     return digest.hexdigest()
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.cards import Dataset, Sizes
 from bench.data import folder, listing, pocket, prepare
-from bench.data.items import Items, Layout, open_image
+from bench.data.items import Items, Layout
 from bench.data.prepare import Transform, Watch
 from bench.data.splits import Splits
 from bench.errors import UsageError
@@ -32,6 +32,7 @@ KINDS = {  # kind -> modules that have LAYOUTS, the best source first
     "domainnet": ("bench.data.domainnet",),
     "torchvision": ("bench.data.torchvision_sets",),
     "elevater": ("bench.data.elevater",),
+    "hub": ("bench.data.hub",),
 }
 
 
@@ -245,7 +246,7 @@ def _folder(source: folder.ImageFolder) -> dict[str, Items]:
         return Items(
             np.array([label for _, label in listed], dtype=np.int64),
             tuple(name for name, _ in listed),
-            lambda i: open_image(source.root / listed[i][0]),
+            lambda i: source.open(listed[i][0]),
         )
 
     return {part: items(listed) for part, listed in source.parts.items()}
