@@ -24,7 +24,7 @@ from bench.record import Compute, Cost, Milestone, Params, Provenance, Record, S
 from bench.report import parts, write_all
 from bench.report.aggregate import COSTS, MEANS, Headline, intervals, leaderboard
 from bench.report.cells import human
-from bench.report.frame import frame
+from bench.report.frame import frame, seen_in_pretraining
 from bench.report.labels import place
 from bench.report.phases import neurons_figure, trails
 from bench.report.plots import MARKERS, heatmap_figure, tradeoff_figure
@@ -334,6 +334,46 @@ def test_rows_whose_intervals_meet_share_the_bold() -> None:
     assert f"**60.0 ± {half:.1f}**" in page
     assert "**59.0 ±" in page
     assert "| 10.0 ± 0.0" in page.replace("  ", " ").replace("  ", " ").replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data", "seen"),
+    [
+        ("multitask/cifar10", "cifar10: 50000 images, 10 classes", True),
+        ("elevater-sample/cifar10", "cifar10: 50000 images, 10 classes", True),
+        ("folder/cifar10-jpeg@1000", "cifar10: 50000 images, 10 classes", True),
+        ("multitask/cifar10", "cifar10-jpeg: 50000 images, 10 classes", True),
+        ("multitask/cifar100", "cifar10: 50000 images, 10 classes", False),
+        ("vtab/cifar", "cifar10: 50000 images, 10 classes", False),
+        ("pocket/digits", "cifar10: 50000 images, 10 classes", False),
+    ],
+)
+def test_the_data_of_the_pretraining_is_known_by_its_name(dataset: str, data: str, seen: bool) -> None:
+    assert seen_in_pretraining(dataset, data) is seen
+
+
+def test_a_run_on_the_data_of_the_pretraining_is_marked_everywhere(tmp_path: Path) -> None:
+    groups = {"tasks": ("cifar10", "svhn")}
+    on_cifar10 = dataclasses.replace(PROVENANCE, pretrained_on="cifar10: 50000 images, 10 classes")
+    plain = [make("lora", key, 0, 0.5, suite="multitask", backbone="other") for key in groups["tasks"]]
+    marked = [
+        dataclasses.replace(make("lora", key, 0, 0.5, suite="multitask"), provenance=on_cifar10)
+        for key in groups["tasks"]
+    ]
+    runs = frame(marked + plain)
+    table = leaderboard(runs, groups, "mean_datasets")
+    assert dict(zip(table["backbone"], table["seen_in_pretraining"], strict=True)) == {
+        "other": "",
+        "pocket_vit": "cifar10",
+    }
+    note = "‡ cifar10: pocket_vit was pretrained on this data"
+    for text in (terminal(table), markdown(table, runs, groups, "mean_datasets", "Multi-task")):
+        before, after = text.split("pocket_vit", 1)  # the other backbone's block comes first
+        assert "‡" not in before and "cifar10‡" in after and "svhn‡" not in after and note in text
+    header, other, pocket = write_csv(table, tmp_path / "a.csv").read_text().splitlines()
+    assert header.endswith(",weights,seen_in_pretraining") and other.endswith(",") and pocket.endswith(",cifar10")
+    without = leaderboard(frame(plain), groups, "mean_datasets")
+    assert "seen_in_pretraining" not in without.columns and "‡" not in terminal(without)
 
 
 def test_a_terminal_table_fits_150_columns() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.report.frame import key_of, suite_of
+from bench.report.frame import key_of, seen_in_pretraining, suite_of
 from bench.report.stats import bootstrap_interval, pe
 
 Groups = Mapping[str, tuple[str, ...]]
@@ -30,11 +30,12 @@ COSTS = (
 )
 COUNTS = ("coverage", "seeds", "failed", "skipped")
 ORIGIN = ("rule", "protocol", "weights")
+SEEN = "seen_in_pretraining"
 MEASURED = (
     *("params_method", "params_deployed", "params_head", "params_total"),
     *("flops_unmerged", "flops_merged", "flops_linear_conv", "storage_with_head", "storage_without_head"),
 )
-FIXED = NAMES + MEANS + COSTS + COUNTS + ORIGIN
+FIXED = (*NAMES, *MEANS, *COSTS, *COUNTS, *ORIGIN, SEEN)
 
 
 def leaderboard(frame: pd.DataFrame, groups: Groups, headline: Headline, mixed: bool = False) -> pd.DataFrame:
@@ -42,14 +43,16 @@ def leaderboard(frame: pd.DataFrame, groups: Groups, headline: Headline, mixed: 
 
     Accuracies and intervals are in %. A dataset's number is the mean over its seeds; every other mean is over all
     datasets of `groups`, and missing where one of them is. `mixed` allows several protocols, rules or weights, which
-    then stand in rows of their own.
+    then stand in rows of their own. The last column names the datasets that a row's backbone was pretrained on; it is
+    there only where some are.
     """
     keys = datasets(groups)
     _refuse_strangers(frame, keys)
     _refuse_mixtures(frame, mixed)
     by = [*NAMES, "weights", "protocol", "protocol_digest"]
     rows = [_row(part, groups, headline) for _, part in frame.groupby(by, sort=True)]
-    table = pd.DataFrame(rows, columns=[*NAMES, *keys, *MEANS, *COSTS, *COUNTS, *ORIGIN])
+    marked = (SEEN,) if any(row[SEEN] for row in rows) else ()
+    table = pd.DataFrame(rows, columns=[*NAMES, *keys, *MEANS, *COSTS, *COUNTS, *ORIGIN, *marked])
     # groupby has put the rows in the order of their names, and a stable sort keeps it among equals
     return table.sort_values(headline, ascending=False, na_position="last", kind="stable", ignore_index=True)
 
@@ -123,7 +126,14 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
         "failed": int((part["status"] == "failed").sum()),
         "skipped": int((part["status"] == "skipped").sum()),
         "rule": rules[0] if rules else None,
+        SEEN: " ".join(_seen(part)),
     }
+
+
+def _seen(part: pd.DataFrame) -> list[str]:
+    """The datasets among those of the records on which their backbone was pretrained."""
+    pairs = zip(part["dataset"], part["pretrained_on"], strict=True)
+    return sorted({key_of(name) for name, data in pairs if isinstance(data, str) and seen_in_pretraining(name, data)})
 
 
 def _mean_cost(done: pd.DataFrame, name: str, groups: Groups) -> float:

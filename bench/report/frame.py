@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ COST = (
     *("macs_unmerged", "flops_unmerged", "macs_merged", "flops_merged", "flops_linear_conv", "flops_counter"),
     *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
 )
-DEVICE = ("device", "device_name", "started", "seconds")
+DEVICE = ("pretrained_on", "device", "device_name", "started", "seconds")
 PHASES = ("milestones",)  # as JSON, which few ask for: `milestones_of` reads it
 COLUMNS = IDENTITY + RUN + COST + DEVICE + PHASES
 NUMBERS = ("score", "val", *(name for name in COST if name != "flops_counter"), "seconds")
@@ -54,6 +55,19 @@ def suite_of(dataset: str) -> str:
 def key_of(dataset: str) -> str:
     """`digits` of `pocket/digits`."""
     return dataset.split("/", 1)[-1]
+
+
+@cache
+def seen_in_pretraining(dataset: str, pretrained_on: str) -> bool:
+    """Has a backbone learned from this very data? `pretrained_on` begins with its name: "cifar10: 50000 images".
+
+    A name ends where "-", "_" or "@" begins an addition: "folder/cifar10-jpeg@1000" is cifar10 too, "cifar100" is not.
+    """
+    return _first_word(pretrained_on.partition(":")[0]) == _first_word(key_of(dataset))
+
+
+def _first_word(name: str) -> str:
+    return re.split("[-_@]", name)[0].lower()
 
 
 def milestones_of(text: object) -> tuple[Milestone, ...]:
@@ -100,6 +114,7 @@ def row(record: Record) -> dict[str, Cell]:
         "score": _number(scores.test) if scores else None,
         "val": _number(scores.val) if scores else None,
         **(_cost(record.cost) if record.cost else NO_COST),
+        "pretrained_on": provenance.pretrained_on,
         "device": provenance.device,
         "device_name": provenance.device_name,
         "started": provenance.started,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.aggregate import MEANS, ORIGIN, Groups, Headline
+from bench.report.aggregate import MEANS, ORIGIN, SEEN, Groups, Headline
 from bench.report.aggregate import leaderboard as leaderboard
 from bench.report.cells import DASH, aligned, column, human, missing, one, pipe, safe, short, three, unique
 from bench.report.frame import key_of
@@ -17,7 +17,9 @@ from bench.store import write_atomically
 
 WHOLE = ("seeds", "failed", "skipped")
 DECIMALS = {**dict.fromkeys(MEANS, ".4f"), **dict.fromkeys(WHOLE, ".0f"), "coverage": ".4f", "pe": ".6f"}
-TEXT = ("method", "variant", "backbone", *ORIGIN)
+TEXT = ("method", "variant", "backbone", *ORIGIN, SEEN)
+SEEN_MARK = "‡"
+PRETRAINED = "pretrained on this data, so its scores there say nothing about transfer"
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> Path:
@@ -50,7 +52,7 @@ def markdown(
     parts = [f"# {title}", f"Protocol {unique(table, 'protocol')}; reported model: {unique(table, 'rule')}."]
     for backbone, rows in table.groupby("backbone", sort=True):
         runs = frame[frame["backbone"] == backbone]
-        parts += [f"## {backbone}", f"Weights: {unique(rows, 'weights')}."]
+        parts += [f"## {backbone}", f"Weights: {unique(rows, 'weights')}.", *_seen_note(str(backbone), rows)]
         parts += [_pipe(rows.reset_index(drop=True), runs), *_troubles(runs)]
     parts += ["## Columns", _legend(frame, groups, headline)]
     return "\n\n".join([*parts, note] if note else parts) + "\n"
@@ -63,7 +65,7 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
     failed = runs[runs["status"] == "failed"]
     for name in dataset_columns(rows):
         cells = [_cell(row, name, failed) for row in rows.to_dict("records")]
-        columns[name] = _bold(cells, [round(float(value), 1) for value in rows[name]])
+        columns[name + _mark(name, rows)] = _bold(cells, [round(float(value), 1) for value in rows[name]])
     columns["mean (datasets)"] = _bold_ties(_with_interval(rows), rows)
     means = [round(float(value), 1) for value in rows["mean_groups"]]
     columns["mean (groups)"] = _bold(column(rows, "mean_groups", one), means)
@@ -81,6 +83,19 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
     if (rows["coverage"] < 1).any():
         columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
     return pipe(columns)
+
+
+def seen(rows: pd.DataFrame) -> list[str]:
+    """The datasets on which the backbone of some row was pretrained."""
+    return sorted({key for keys in rows[SEEN] for key in keys.split()}) if SEEN in rows.columns else []
+
+
+def _seen_note(backbone: str, rows: pd.DataFrame) -> list[str]:
+    return [f"{SEEN_MARK} {', '.join(seen(rows))}: {backbone} was {PRETRAINED}."] if seen(rows) else []
+
+
+def _mark(name: str, rows: pd.DataFrame) -> str:
+    return SEEN_MARK if name in seen(rows) else ""
 
 
 def _cell(row: Mapping[Hashable, Any], name: str, failed: pd.DataFrame) -> str:
@@ -159,7 +174,7 @@ def terminal(table: pd.DataFrame) -> str:
             columns["variant"] = [short(name, 24) for name in rows["variant"]]
         names = [name for name in dataset_columns(rows) if rows[name].notna().any()]
         for name in names if len(names) <= 10 else []:
-            columns[_heading(name, columns)] = column(rows, name, one)
+            columns[_heading(name, columns) + _mark(name, rows)] = column(rows, name, one)
         columns["mean_groups"] = column(rows, "mean_groups", one)
         columns["params"] = column(rows, "params_trained", human)
         columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
@@ -170,7 +185,7 @@ def terminal(table: pd.DataFrame) -> str:
         if (rows["coverage"] < 1).any():
             columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
         heading = f"{backbone}, {unique(rows, 'protocol')}, seeds: {unique(rows, 'seeds')}"
-        blocks.append(f"{heading}\n{aligned(columns)}")
+        blocks.append("\n".join([heading, aligned(columns), *_seen_note(str(backbone), rows)]))
     return "\n\n".join(blocks)
 
 
