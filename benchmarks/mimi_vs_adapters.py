@@ -1,15 +1,17 @@
 """MiMi against adapters of the same final size, at the same training: accuracy over the compression rate sigma.
 
-    python benchmarks/mimi_vs_adapters.py OUT [--backbone pocket_vit] [--seeds 0,1,2] [--epochs 10] [--control]
+    python benchmarks/mimi_vs_adapters.py OUT [--backbone pocket_vit] [--seeds 0,1,2] [--removals 4] [--control]
     python benchmarks/mimi_vs_adapters.py OUT --seeds 0 --limit 1       a look: the suite's first dataset, one seed
 
 Adapters are trained at sigma = 8, 16, 32, 64, 128; MiMi starts at sigma = 8 and halves its neurons 1 to 4 times, so
-that it ends with as many as adapters of sigma = 16 to 128 have. Records go to OUT/runs, where finished ones are found
-again; OUT/mimi_vs_adapters-BACKBONE.png and .csv are drawn from all the records that were asked for.
+that it ends with as many as adapters of sigma = 16 to 128 have; `--removals 3` stops at 64. Records go to OUT/runs,
+where finished ones are found again; OUT/mimi_vs_adapters-BACKBONE.png and .csv are drawn from all the records that were
+asked for.
 
 What is held equal. Every run trains on the same images for the same number of epochs, with the suite's protocol but for
 that number: adapters in one stretch, MiMi with k removals in k + 1 stretches of the same total. The protocol's 3 epochs
 cannot be divided by 5, hence 10 here, which leaves two epochs to every stretch of the longest run; adapters get 10 too.
+(`--removals 3` takes 8, for the same reason.)
 Epochs are equal, not FLOPs: MiMi's early stretches run larger adapters. The paper (fig. 4) gives each cycle 100 epochs
 and adapters as many as the MiMi of their size has had, so that its budget grows with sigma; here it does not, and along
 a curve only the size changes. MiMi also restarts its learning rate k times. `--control` adds what tells that apart:
@@ -44,7 +46,7 @@ from bench.method import Method, build, params
 from bench.record import Record
 from bench.store import Store
 
-SUITE, START, REMOVALS = "pocket", 8, 4
+SUITE, START = "pocket", 8
 STYLE = {"adapters": ("tab:blue", "o"), "MiMi": ("tab:red", "D"), "adapters, MiMi's schedule": ("tab:gray", "s")}
 
 
@@ -59,15 +61,15 @@ class Point:
     sigma: float
 
 
-def points(backbone: str, control: bool) -> list[Point]:
+def points(backbone: str, removals: int, control: bool) -> list[Point]:
     net = dissect(backbones.create(backbone, classes=2, weights="random"))
     asked: list[tuple[str, str, dict[str, object]]] = [
-        ("adapters", "adapters", {"sigma": START * 2**k}) for k in range(REMOVALS + 1)
+        ("adapters", "adapters", {"sigma": START * 2**k}) for k in range(removals + 1)
     ]
-    asked += [("MiMi", "mimi", {"sigma": START, "cycles": k}) for k in range(1, REMOVALS + 1)]
+    asked += [("MiMi", "mimi", {"sigma": START, "cycles": k}) for k in range(1, removals + 1)]
     if control:
         small = {"sigma": START, "score": "random", "scope": "local", "at_start": True}
-        asked += [("adapters, MiMi's schedule", "mimi", small | {"cycles": k}) for k in range(1, REMOVALS + 1)]
+        asked += [("adapters, MiMi's schedule", "mimi", small | {"cycles": k}) for k in range(1, removals + 1)]
     found = []
     for curve, name, settings in asked:
         method = build(registry.load(name), settings, name)
@@ -83,7 +85,7 @@ def neurons_left(name: str, settings: dict[str, object], backbone: str) -> int:
     net = dissect(backbones.create(backbone, classes=2, weights="random"))
     method.attach(net)
     method.calibrate(net, lambda _: iter(()))
-    for phase in method.phases(REMOVALS + 1):
+    for phase in method.phases(method.removals + 1):
         if phase.then:
             phase.then(net, lambda _: iter(()))
     return sum(method.sizes(net).values())
@@ -136,7 +138,7 @@ def draw(rows: Sequence[dict[str, object]], args: argparse.Namespace, path: Path
             x, y = ([float(str(r[key])) for r in own] for key in ("sigma", "mean"))
             axes.errorbar(x, y, yerr=error, color=colour, marker=marker, capsize=3, label=curve)
     axes.set_xscale("log", base=2)
-    ticks = [START * 2**k for k in range(REMOVALS + 1)]
+    ticks = [START * 2**k for k in range(args.removals + 1)]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("average compression rate σ = Σ M / Σ N (smaller adapters to the right)")
     axes.set_ylabel("top-1 accuracy, mean over groups, %")
@@ -153,15 +155,19 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--backbone", default="pocket_vit")
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=2 * (REMOVALS + 1), help="of every run, in total")
+    parser.add_argument("--removals", type=int, default=4, metavar="N", help="of MiMi, at most: sigma up to 8 * 2^N")
+    parser.add_argument("--epochs", type=int, help="of every run, in total (default: two for every stretch of MiMi's)")
     parser.add_argument("--control", action="store_true", help="also small adapters in MiMi's stretches")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N datasets of the suite")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
-    if args.epochs <= REMOVALS:
-        parser.error(f"--epochs {args.epochs}: {REMOVALS} removals need {REMOVALS + 1} epochs")
+    args.epochs = args.epochs or 2 * (args.removals + 1)
+    if args.removals < 1:
+        parser.error(f"--removals {args.removals}: MiMi has at least 1")
+    if args.epochs <= args.removals:
+        parser.error(f"--epochs {args.epochs}: {args.removals} removals need {args.removals + 1} epochs")
 
-    curves = {point: jobs(point, args) for point in points(args.backbone, args.control)}
+    curves = {point: jobs(point, args) for point in points(args.backbone, args.removals, args.control)}
     store, total = Store(args.out), sum(len(own) for own in curves.values())
     number = 0
     for n in range(len(args.seeds) * len(cards.suite(SUITE).datasets[: args.limit])):
