@@ -255,6 +255,18 @@ class Anatomy:
         """True where only the head trains and nothing was added: features can be computed once."""
         return not self.pet and not any(p.requires_grad for _, p in self.backbone_parameters())
 
+    def unshare(self, names: Iterable[str]) -> None:
+        """Gives these parameters, which other copies of the model may share, tensors of their own."""
+        wanted, twins = set(names), dict[int, nn.Parameter]()
+        every = list(self.model.named_parameters(remove_duplicate=False))
+        for name, parameter in every:
+            if name in wanted:
+                twins[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for name, parameter in every:
+            if id(parameter) in twins:
+                path, _, attribute = name.rpartition(".")
+                setattr(self.model.get_submodule(path), attribute, twins[id(parameter)])
+
     def snapshot(self) -> Anatomy:
         """An independent copy that shares the frozen tensors with the original."""
         shared = [p for p in self.model.parameters() if not p.requires_grad] + list(self.model.buffers())

@@ -4,6 +4,7 @@ BenchError                 every exception raised on purpose
 |- UsageError              the question is wrong: an unknown name, a bad value, a missing file      (exit code 2)
 |- Incompatible            a method cannot be attached to this backbone                            (a skipped record)
 |- UnsupportedBackbone     a backbone whose blocks are not understood
+|- BadData                 a dataset is not what its card says, or cannot be read                   (a failed record)
 |- SealedTest              the test split was asked for before training had ended
 |- Conflict                a finished record would be overwritten
 |- CorruptRecord           a file that should be a record is not one
@@ -29,6 +30,10 @@ class Incompatible(BenchError):
 
 
 class UnsupportedBackbone(BenchError):
+    pass
+
+
+class BadData(BenchError):
     pass
 
 

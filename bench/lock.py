@@ -56,22 +56,58 @@ def locked(path: Path, *, waiting: Callable[[], object] = lambda: None, stale: f
     A lock is stale at once if its process ran here and is gone, and otherwise if it is not touched for `stale` seconds:
     by this machine's clock alone, as those of a shared disk's machines may differ.
     """
-    held = Held(beside(path, ".lock"), f"{os.getpid()} {_here()} {uuid.uuid4().hex}\n")
+    held = _new(path)
     seen, since = None, time.monotonic()
     while not _create(held):
         now = _state(held.lock)
         if now != seen:
             seen, since = now, time.monotonic()
         idle = time.monotonic() - since
-        if now and (_gone(now[0]) or idle > (STALE if stale is None else stale)):
+        if now and (alive(now[0]) is False or idle > (STALE if stale is None else stale)):
             _break(held.lock, now[0])
             continue
         waiting()
         time.sleep(POLL)
+    with _beating(held):
+        yield held
+
+
+@contextlib.contextmanager
+def leased(path: Path, *, stale: float | None = None) -> Iterator[Held | None]:
+    """Holds PATH.lock, or nothing as soon as another process is seen to hold it: its process lives here, or touches it.
+
+    A stale lock is taken over, as in `locked`.
+    """
+    held = _new(path)
+    seen, since = None, time.monotonic()
+    while not _create(held):
+        now = _state(held.lock)
+        if now is None:
+            continue  # it has just gone
+        if (seen and now[0] == seen[0] and now != seen) or alive(now[0]):
+            yield None
+            return
+        if now != seen:
+            seen, since = now, time.monotonic()
+        if alive(now[0]) is False or time.monotonic() - since > (STALE if stale is None else stale):
+            _break(held.lock, now[0])
+            continue
+        time.sleep(POLL)
+    with _beating(held):
+        yield held
+
+
+def _new(path: Path) -> Held:
+    return Held(beside(path, ".lock"), f"{os.getpid()}.{_started(os.getpid())} {_here()} {uuid.uuid4().hex}\n")
+
+
+@contextlib.contextmanager
+def _beating(held: Held) -> Iterator[None]:
+    """Touches the lock again and again, and lets it go at the end, unless it is another's by then."""
     heart = threading.Thread(target=held.beat, daemon=True)
     heart.start()
     try:
-        yield held
+        yield
     finally:
         held.stop.set()
         heart.join()
@@ -117,18 +153,29 @@ def _here() -> str:
     return f"{socket.gethostname()} {space}"
 
 
-def _gone(token: str) -> bool:
-    """Did the process that holds this lock run here, and does it no longer? Unsure is no."""
-    match = re.fullmatch(r"(\d+) (\S+ \S+) \w+\n", token)
-    if not match or match[2] != _here():
-        return False
+def _started(pid: int) -> str:
+    """When a process of this machine began, in the kernel's ticks since boot; "-" where the kernel does not tell."""
     try:
-        os.kill(int(match[1]), 0)
-    except ProcessLookupError:
-        return True
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
+        return "-"
+    return stat.rpartition(")")[2].split()[19]
+
+
+def alive(token: str) -> bool | None:
+    """Does the process that wrote this token into its lock still run? None where it cannot be known from here."""
+    match = re.fullmatch(r"(\d+)\.(\S+) (\S+ \S+) \w+\n", token)
+    if not match or match[3] != _here():
+        return None
+    pid, started = int(match[1]), match[2]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    return False
+    except OSError:
+        return None
+    now = _started(pid)
+    return now == started if "-" not in (now, started) else None  # another process may have its number by now
 
 
 def _break(lock: Path, token: str) -> None:

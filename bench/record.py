@@ -13,6 +13,10 @@ from bench.spec import RunSpec
 
 SCHEMA = 1
 
+Failure = Literal["memory", "diverged", "data", "system", "node", "error"]
+"""Why a run failed: it ran out of memory; its loss is no number; its data are bad; the disk or the system refused
+something; its process was killed again and again without a word; anything else, which is a fault of the code."""
+
 
 @dataclass(frozen=True)
 class Params:
@@ -113,7 +117,8 @@ class Provenance:
     host: str
     versions: Mapping[str, str]
     started: str  # UTC, ISO 8601
-    seconds: float  # of the whole run, data and measures included
+    seconds: float  # of the whole run, data and measures included; of the last attempt where there were several
+    job: str | None = None  # of the batch system
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,8 @@ class Record:
     provenance: Provenance
     variant: str = ""  # hyper-parameters that are not at their defaults: "rank=4,targets=q"
     reason: str | None = None
+    failure: Failure | None = None
+    attempts: int = 1  # how often it was begun, this time included; one that was interrupted goes on where it stopped
     log: str | None = None  # name of the traceback file beside the record
     scores: Scores | None = None
     cost: Cost | None = None
@@ -135,6 +142,8 @@ class Record:
         done = self.status == "done"
         if done != (self.scores is not None and self.cost is not None) or done != (self.reason is None):
             raise ValueError("a record has scores and cost exactly if it is done, and a reason exactly if it is not")
+        if self.failure is not None and self.status != "failed":
+            raise ValueError(f"failure = {self.failure!r} belongs to a failed record, not to one that is {self.status}")
 
     def to_json(self) -> str:
         data = {"digest": self.spec.digest, **plain(self)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 import subprocess
@@ -20,17 +21,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import backbones, measure, metrics, registry, train
+from bench import __version__, backbones, measure, metrics, registry, train
 from bench.anatomy import Anatomy
 from bench.cards import Dataset
+from bench.checkpoint import Checkpoints
 from bench.data import fewshot, folder, sources
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
 from bench.data.splits import Arrays, Splits
 from bench.dissect import dissect
-from bench.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
+from bench.errors import BadData, BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.method import Method, Phase, params, variant
-from bench.record import Cost, Milestone, Params, Provenance, Record, Scores, Storage, Trial
+from bench.parse import parse, plain
+from bench.record import Cost, Failure, Milestone, Params, Provenance, Record, Scores, Storage, Trial
 from bench.spec import Protocol, RunSpec, stream
 from bench.store import Store, write_atomically
 
@@ -77,11 +80,19 @@ def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progress], None] = lambda _: None) -> Record:
+def execute(
+    job: Job,
+    store: Store | None = None,
+    watch: Callable[[train.Progress], None] = lambda _: None,
+    *,
+    checkpoints: Checkpoints | None = None,
+    attempts: int = 1,
+    guard: Callable[[], object] = lambda: None,
+) -> Record:
     """Runs one spec and returns its record; with a `store`, the record and its predictions or traceback are written.
 
     What goes wrong becomes a failed record, what does not fit a skipped one. UsageError alone is raised: it is the
-    question that is wrong.
+    question that is wrong. `guard` is asked before anything is written, and may raise.
     """
     if store and (existing := store.find(job.spec)) is not None and existing.status == "done":
         return existing  # made by another process meanwhile
@@ -90,21 +101,21 @@ def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progres
     notes: dict[str, str] = {}
     files: dict[str, np.ndarray] = {}
 
-    def finish(status: str, reason: str | None, log: str | None = None, **results: object) -> Record:
+    def finish(status: str, reason: str | None, **results: object) -> Record:
         return Record(
             spec=job.spec,
             status=status,  # type: ignore[arg-type]
             provenance=_provenance(job, notes, started, time.perf_counter() - clock),
             variant=variant(job.method),
             reason=reason,
-            log=log,
+            attempts=attempts,
             **results,  # type: ignore[arg-type]
         )
 
     log = store.path(job.spec).with_suffix(".log") if store else None
     try:
-        results = _run(job, notes, files, watch)
-        record = finish("done", None, None, **results)
+        results = _run(job, notes, files, watch, checkpoints)
+        record = finish("done", None, **results)
     except (Incompatible, UnsupportedBackbone) as error:
         record = finish("skipped", str(error))
     except UsageError:
@@ -112,18 +123,55 @@ def execute(job: Job, store: Store | None = None, watch: Callable[[train.Progres
     except Exception as error:
         lines = traceback.format_exc()
         reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        record = finish("failed", reason, log.name if log else None)
+        record = finish("failed", reason, failure=failure_of(error), log=log.name if log else None)
         if log:
+            guard()
             write_atomically(log, lambda file: file.write_text(lines))
     if store:
+        guard()
         if files:
             write_atomically(store.path(job.spec).with_suffix(".npz"), lambda file: _save_npz(file, files))
         store.write(record)
     return record
 
 
+def lost(job: Job, reason: str, attempts: int) -> Record:
+    """The record of a run whose processes were killed without a word."""
+    now = datetime.now(UTC)
+    return Record(
+        spec=job.spec,
+        status="failed",
+        provenance=_provenance(job, {}, now, 0.0),
+        variant=variant(job.method),
+        reason=reason,
+        failure="node",
+        attempts=attempts,
+    )
+
+
+def maker(job: Job) -> str:
+    """What a checkpoint must have been made by for its training to go on here with the same numbers."""
+    code = (__version__, code_version(), registry.source_digest(type(job.method)), version("torch"), version("timm"))
+    return f"{job.spec.digest} {code} {job.device} {torch.get_num_threads()} threads"
+
+
+def failure_of(error: Exception) -> Failure:
+    """The kind of a failure: which of them may pass when the run is tried again depends on it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower():
+        return "memory"
+    if isinstance(error, train.Diverged):
+        return "diverged"
+    if isinstance(error, BadData):
+        return "data"
+    return "system" if isinstance(error, OSError) else "error"
+
+
 def _run(
-    job: Job, notes: dict[str, str], files: dict[str, np.ndarray], watch: Callable[[train.Progress], None]
+    job: Job,
+    notes: dict[str, str],
+    files: dict[str, np.ndarray],
+    watch: Callable[[train.Progress], None],
+    checkpoints: Checkpoints | None,
 ) -> dict[str, object]:
     spec, protocol = job.spec, job.spec.protocol
     net = prepare_model(job)
@@ -131,14 +179,14 @@ def _run(
     size = protocol.image_size or backbones.input_size(net.model)
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
-    whole = sources.load(job.card, transform(protocol, size), job.source)
-    protocol, trials = search(job, whole, protocol, watch)
+    whole = _load(job, transform(protocol, size))
+    protocol, trials = search(job, whole, protocol, watch, checkpoints)
     splits = divided(whole, protocol, spec.seed)
     held_out = protocol.train_on == "train"
     data = splits.train if held_out else splits.train + splits.val
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    trained = _fit(job, net, protocol, data, splits.val if held_out else None, watch)
+    trained = _fit(job, net, protocol, data, splits.val if held_out else None, watch, checkpoints)
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 
     test = splits.test.open(trained)
@@ -183,6 +231,13 @@ def _run(
     }
 
 
+def _load(job: Job, how: Transform) -> Splits:
+    try:
+        return sources.load(job.card, how, job.source)
+    except UsageError as error:
+        raise BadData(str(error)) from error
+
+
 def transform(protocol: Protocol, size: int) -> Transform:
     """How images are prepared for a backbone that sees `size` pixels: larger where the protocol augments them."""
     return Transform(size if protocol.augment == "none" else round(size * MARGIN), protocol.resize)
@@ -201,26 +256,38 @@ def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
 
 
 def search(
-    job: Job, splits: Splits, protocol: Protocol, watch: Callable[[train.Progress], None]
+    job: Job,
+    splits: Splits,
+    protocol: Protocol,
+    watch: Callable[[train.Progress], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Protocol, tuple[Trial, ...]]:
     """The protocol with the learning rate and weight decay that do best on the validation split, and every trial.
 
     Each trial trains a fresh model on the training split alone; ties go to the smaller rate, then the smaller decay.
-    Raises Diverged where every trial does.
+    A trial that the checkpoints know is not trained again. Raises Diverged where every trial does.
     """
     if not protocol.search_lr and not protocol.search_weight_decay:
         return protocol, ()
     held = replace(protocol, train_on="train", choose="last", epochs=protocol.search_epochs or protocol.epochs)
     parts = divided(splits, held, job.spec.seed)
-    trials = []
-    for lr in sorted(protocol.search_lr or (protocol.lr,)):
-        for decay in sorted(protocol.search_weight_decay or (protocol.weight_decay,)):
-            begin, tried = time.perf_counter(), replace(held, lr=lr, weight_decay=decay)
-            try:
-                val = _fit(job, prepare_model(job), tried, parts.train, parts.val, watch).val
-            except train.Diverged:
-                val = None
-            trials.append(Trial(lr, decay, val, time.perf_counter() - begin))
+    known = checkpoints.load("trials") if checkpoints else None
+    trials = [parse(Trial, trial, "checkpoint") for trial in known[1]["trials"]] if known else []
+    grid = [
+        (lr, decay)
+        for lr in sorted(protocol.search_lr or (protocol.lr,))
+        for decay in sorted(protocol.search_weight_decay or (protocol.weight_decay,))
+    ]
+    for number, (lr, decay) in enumerate(grid[len(trials) :], len(trials)):
+        begin, tried = time.perf_counter(), replace(held, lr=lr, weight_decay=decay)
+        own = checkpoints.within(f"trial{number}") if checkpoints else None
+        try:
+            val = _fit(job, prepare_model(job), tried, parts.train, parts.val, watch, own).val
+        except train.Diverged:
+            val = None
+        trials.append(Trial(lr, decay, val, time.perf_counter() - begin))
+        if checkpoints and checkpoints.due():
+            checkpoints.save("trials", {}, {"trials": plain(trials)})
     done = [trial for trial in trials if trial.val is not None]
     if not done:
         raise train.Diverged(f"Every one of {len(trials)} trials of the search has diverged.")
@@ -235,6 +302,7 @@ def _fit(
     data: Arrays,
     val: Arrays | None,
     watch: Callable[[train.Progress], None],
+    checkpoints: Checkpoints | None,
 ) -> train.Trained:
     return train.fit(
         net,
@@ -244,8 +312,9 @@ def _fit(
         val,
         seed=stream(job.spec, "data"),
         metric=job.card.metric,
-        calibrate=job.method.calibrate,
+        method=job.method,
         watch=watch,
+        checkpoints=checkpoints,
     )
 
 
@@ -321,7 +390,14 @@ def _provenance(job: Job, notes: dict[str, str], started: datetime, seconds: flo
         versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm", "numpy")}},
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
+        job=batch_job(),
     )
+
+
+def batch_job() -> str | None:
+    """The id of the batch system's job that this process is part of: 7_3 is task 3 of array 7."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 @cache
@@ -408,6 +484,17 @@ def check_fit(method: Method, backbone: str) -> None:
         raise
     except Exception:
         return  # what does not fit or does not work becomes a record of every run, with its reason
+
+
+def refusal(method: Method, backbone: str) -> str | None:
+    """Why the method does not fit this backbone; None where it does, or where only a run can tell."""
+    try:
+        _bare(method, backbone, 2, "meta")
+    except (Incompatible, UnsupportedBackbone) as error:
+        return str(error)
+    except Exception:
+        return None  # as in check_fit
+    return None
 
 
 def _bare(method: Method, backbone: str, classes: int, device: str) -> Anatomy:

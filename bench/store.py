@@ -3,10 +3,15 @@
 DIR/runs/<dataset>/<backbone>/<method>/seed<S>-<digest>.json      the record
 DIR/runs/.../seed<S>-<digest>.npz                                 labels and predictions on the test split
 DIR/runs/.../seed<S>-<digest>.log                                 the traceback of a failed run
+DIR/state/<digest>.lock, <digest>/                                of a run that is under way: its lease, its checkpoint
+
+Any number of processes on any number of machines may write: a record appears whole under its own name, by a link that
+fails where one stands already, and a finished one is never replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +31,10 @@ class Store:
         folder = self.root / "runs" / spec.dataset / spec.backbone.replace("/", "_") / spec.method
         return folder / f"seed{spec.seed}-{spec.digest}.json"
 
+    def state(self, spec: RunSpec) -> Path:
+        """Folder of what is needed only until the run has its record."""
+        return self.root / "state" / spec.digest
+
     def find(self, spec: RunSpec) -> Record | None:
         """The record of this very spec, or None. A torn file is set aside by name; one of another schema raises."""
         path = self.path(spec)
@@ -40,15 +49,35 @@ class Store:
     def write(self, record: Record) -> Path:
         """Puts the record down atomically. Raises Conflict where a finished record of the same spec stands already."""
         path = self.path(record.spec)
-        old = self.find(record.spec)
-        if old is not None and old.status == "done":
-            raise Conflict(f"{path} is finished and final; it is not written again.")
-        write_atomically(path, lambda file: file.write_text(record.to_json()))
+
+        def place(aside: Path) -> None:
+            if self._first(aside, path):
+                return
+            old = self.find(record.spec)
+            if old is not None and old.status == "done":
+                raise Conflict(f"{path} is finished and final; it is not written again.")
+            os.replace(aside, path)
+
+        write_atomically(path, lambda file: file.write_text(record.to_json()), place)
         return path
 
-    def records(self, warn: Callable[[str], object] | None = None) -> Iterator[Record]:
-        """Every record. One that cannot be read is named to `warn`, or raises where there is none to warn."""
-        for path in sorted((self.root / "runs").rglob("*.json")):
+    @staticmethod
+    def _first(aside: Path, path: Path) -> bool:
+        """Puts the file under its name if nothing has it: of two processes at the same moment, one does."""
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return False  # a file system without links: the record that stands there is looked at, then replaced
+        return True
+
+    def records(self, warn: Callable[[str], object] | None = None, below: Path | None = None) -> Iterator[Record]:
+        """Every record, or those below a folder. One that cannot be read is named to `warn`, or raises where there is
+        none to warn."""
+        for path in sorted((below or self.root / "runs").rglob("*.json")):
             try:
                 yield from_json(path.read_text(), str(path))
             except (CorruptRecord, ForeignRecord) as error:
@@ -57,10 +86,15 @@ class Store:
                 warn(str(error))
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` on a file aside, flushes and renames it: readers see the old file or the whole new one."""
+def write_atomically(
+    path: Path, write: Callable[[Path], object], place: Callable[[Path], object] | None = None
+) -> None:
+    """Calls `write` on a file aside, flushes and renames it: readers see the old file or the whole new one.
+
+    `place` gives the file its name in another way than by a rename over whatever has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
     os.close(handle)
     aside = Path(name)
     try:
@@ -68,6 +102,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        (place or (lambda file: os.replace(file, path)))(aside)
     finally:
         aside.unlink(missing_ok=True)

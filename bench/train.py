@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from bench import backbones
 from bench.anatomy import Anatomy
 from bench.cards import Metric
+from bench.checkpoint import Checkpoints
+from bench.course import Best, Course, Snapshot, resume, seeded
 from bench.data.augment import Augment, augments
 from bench.data.splits import Arrays, Ended
 from bench.errors import BenchError
-from bench.method import Batches, Phase
+from bench.method import Batches, Method, Phase
 from bench.metrics import score
 from bench.record import Epoch
 from bench.spec import Protocol
@@ -37,15 +39,6 @@ class Progress:
     epochs: int
     loss: float
     images_per_second: float
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The model as it stood at the end of a phase."""
-
-    name: str
-    epoch: int
-    net: Anatomy
 
 
 @dataclass(frozen=True)
@@ -73,75 +66,105 @@ def fit(
     *,
     seed: int,
     metric: Metric = "top1",
-    calibrate: Callable[[Anatomy, Batches], None] = lambda net, batches: None,
+    method: Method | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Trains what is trainable in `net`; `seed` orders the data. Raises Diverged where the loss is no longer finite.
+    """Trains what is trainable in `net`; `seed` orders the data. `method`, just attached, may look at them first.
 
     The backbone stays in eval mode throughout: no dropout, no drop-path; what a method adds is in training mode while
-    it trains. Where nothing but the head trains, the features of the frozen backbone are computed once.
+    it trains. Where nothing but the head trains, the features of the frozen backbone are computed once. With
+    `checkpoints` a training that was cut goes on at the end of an epoch, and ends with the same bits on a CPU.
+
+    Raises Diverged where the loss is no longer finite.
     """
     start = time.perf_counter()
-    device = net.head.weight.device
-    chance = torch.Generator().manual_seed(seed)
     batches = fixed_batches(net, train, protocol.batch_size, seed)
-    touched: dict[str, int] = {}  # parameters that have received a gradient, by name, with their number
-    most = 0
-    epochs: list[Epoch] = []
-    drawn = 0  # batches so far: each has its own augmentation, the same for every method
-    snapshots: list[Snapshot] = []
-    best: tuple[float, Anatomy] | None = None
-    calibrate(net, batches)
+    if method:
+        method.calibrate(net, batches)
+    found = resume(net, method, checkpoints) if method and checkpoints else None
+    run = found or Course(net, seeded(seed))
+    run.began = start
     total = sum(phase.epochs for phase in phases)
-    for number, phase in enumerate(phases):
-        best = None  # an earlier phase's model is another model
+    while run.phase < len(phases):
+        phase = phases[run.phase]
         feed, optimizer = Feed(net, train, augments(protocol.augment)), make_optimizer(net, protocol)
-        most = max(most, sum(p.numel() for p in net.trained().values()))
+        run.give_state(optimizer)
+        run.most = max(run.most, sum(p.numel() for p in net.trained().values()))
         steps = phase.epochs * math.ceil(len(train) / protocol.batch_size)
-        step = 0
-        for _ in range(phase.epochs):
-            began, loss_sum, lr = time.perf_counter(), torch.zeros((), device=device), 0.0
-            net.pet.train()
-            for index in torch.randperm(len(train), generator=chance).split(protocol.batch_size):
-                lr = protocol.lr * phase.lr_factor * schedule(step, steps, protocol.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                drawn += 1
-                logits, labels = feed(index, protocol.precision, seed + drawn)
-                loss = loss_of(logits, labels, protocol.label_smoothing)
-                loss.backward()
-                if step < 3:
-                    for name, p in net.trained().items():
-                        if name not in touched and p.grad is not None and bool(p.grad.any()):
-                            touched[name] = p.numel()
-                if protocol.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(net.trained().values(), protocol.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                loss_sum += loss.detach() * len(index)
-                step += 1
-            mean_loss = float(loss_sum) / len(train)
-            if not math.isfinite(mean_loss):
-                raise Diverged(f"The loss was {mean_loss} in epoch {len(epochs) + 1}: training has diverged.")
+        while run.epoch < phase.epochs:
+            began = time.perf_counter()
+            loss, lr = _epoch(run, feed, optimizer, protocol, phase, steps, len(train), seed)
+            if not math.isfinite(loss):
+                raise Diverged(f"The loss was {loss} in epoch {len(run.epochs) + 1}: training has diverged.")
             seconds = time.perf_counter() - began
             val_score = evaluate(net, val, metric) if val is not None else None
-            epochs.append(Epoch(number, mean_loss, lr, seconds, val_score))
-            if protocol.choose == "validation" and val_score is not None and (best is None or val_score > best[0]):
-                best = (val_score, net.snapshot())
-            watch(Progress(phase.name, len(epochs), total, mean_loss, len(train) / seconds))
-        last = number == len(phases) - 1
-        snapshots.append(Snapshot(phase.name, len(epochs), net if last else net.snapshot()))
+            run.epoch += 1
+            run.epochs.append(Epoch(run.phase, loss, lr, seconds, val_score))
+            better = val_score is not None and (run.best is None or val_score > run.best.score)
+            if protocol.choose == "validation" and val_score is not None and better:
+                run.best = Best(val_score, len(run.epochs), net.snapshot())
+            watch(Progress(phase.name, len(run.epochs), total, loss, len(train) / seconds))
+            if checkpoints and checkpoints.due() and run.epoch < phase.epochs:
+                run.save(checkpoints, optimizer)
+        last = run.phase == len(phases) - 1
+        run.snapshots.append(Snapshot(phase.name, len(run.epochs), net if last else net.snapshot()))
         if phase.then is not None:
+            trained = set(net.trained())
             phase.then(net, batches)
+            net.unshare(set(net.trained()) - trained)  # a snapshot keeps what trains only from now on
+        if not last:
+            run.best = None  # the next phase's model is another model
+        run.phase, run.epoch, run.step = run.phase + 1, 0, 0
+        if checkpoints and checkpoints.due():
+            run.save(checkpoints)
     net.pet.eval()
     if not all(bool(p.isfinite().all()) for p in net.trained().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
-    seconds = time.perf_counter() - start
-    reported, reported_val = (best[1], best[0]) if best else (net, epochs[-1].val)
-    images = total * len(train)
     return Trained(
-        tuple(snapshots), reported, reported_val, tuple(epochs), sum(touched.values()), most, seconds, images
+        snapshots=tuple(run.snapshots),
+        reported=run.best.net if run.best else net,
+        val=run.best.score if run.best else run.epochs[-1].val,
+        epochs=tuple(run.epochs),
+        with_gradient=sum(run.touched.values()),
+        most=run.most,
+        seconds=run.seconds(),
+        images=total * len(train),
     )
+
+
+def _epoch(
+    run: Course,
+    feed: Feed,
+    optimizer: torch.optim.Optimizer,
+    protocol: Protocol,
+    phase: Phase,
+    steps: int,
+    images: int,
+    seed: int,
+) -> tuple[float, float]:
+    """One pass over the training images: the mean loss, and the learning rate of the last step."""
+    net, loss_sum, lr = run.net, torch.zeros((), device=feed.device), 0.0
+    net.pet.train()
+    for index in torch.randperm(images, generator=run.order).split(protocol.batch_size):
+        lr = protocol.lr * phase.lr_factor * schedule(run.step, steps, protocol.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        run.drawn += 1
+        logits, labels = feed(index, protocol.precision, seed + run.drawn)
+        loss = loss_of(logits, labels, protocol.label_smoothing)
+        loss.backward()
+        if run.step < 3:
+            for name, p in net.trained().items():
+                if name not in run.touched and p.grad is not None and bool(p.grad.any()):
+                    run.touched[name] = p.numel()
+        if protocol.clip_norm is not None:
+            nn.utils.clip_grad_norm_(net.trained().values(), protocol.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss_sum += loss.detach() * len(index)
+        run.step += 1
+    return float(loss_sum) / images, lr
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 from bench import lock as module
 from bench.errors import UsageError
-from bench.lock import locked
+from bench.lock import leased, locked
 
 
 def left(folder: Path) -> list[str]:
@@ -33,7 +33,7 @@ def test_a_lock_of_another_machine_is_stale_only_when_it_is_not_touched(
     assert left(tmp_path) == []
 
     monkeypatch.setattr(module, "BEAT", 0.05)
-    monkeypatch.setattr(module, "_gone", lambda token: False)
+    monkeypatch.setattr(module, "alive", lambda token: None)
     released = threading.Event()
 
     def hold() -> None:
@@ -69,7 +69,7 @@ def test_a_new_lock_is_not_broken_for_an_old_one(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_holder_that_hangs_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_gone", lambda token: False)
+    monkeypatch.setattr(module, "alive", lambda token: None)
     path, first = tmp_path / "data.bin", contextlib.ExitStack()
     held = first.enter_context(locked(path))
     assert held.mine() and str(os.getpid()) in held.lock.read_text()
@@ -84,7 +84,37 @@ def test_the_lock_of_a_holder_that_hangs_is_taken_over(tmp_path: Path, monkeypat
 def test_the_lock_of_a_process_that_is_gone_is_free_at_once(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    (tmp_path / "data.bin.lock").write_text(f"{gone.pid} {module._here()} abc\n")
+    (tmp_path / "data.bin.lock").write_text(f"{gone.pid}.1 {module._here()} abc\n")
     before = time.monotonic()
     with locked(tmp_path / "data.bin"):
         assert time.monotonic() - before < module.STALE / 10
+
+
+def test_a_lease_is_refused_while_its_holder_lives_and_taken_over_when_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    with leased(path) as held:
+        assert held is not None and held.mine()
+        with leased(path) as other:
+            assert other is None
+        assert held.mine()
+    assert left(tmp_path) == []
+
+    monkeypatch.setattr(module, "BEAT", 0.05)
+    with leased(path) as held:  # a holder on another machine is known by its touches alone
+        assert held is not None
+        monkeypatch.setattr(module, "alive", lambda token: None)
+        before = time.monotonic()
+        with leased(path, stale=30.0) as other:
+            assert other is None and time.monotonic() - before < 10
+        held.stop.set()
+        with leased(path, stale=0.5) as other:
+            assert other is not None and other.mine() and not held.mine()
+
+
+def test_a_number_that_another_process_has_by_now_is_no_holder(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").write_text(f"{os.getpid()}.1 {module._here()} abc\n")  # this pid, but begun at boot
+    assert module.alive((tmp_path / "run.lock").read_text()) is False
+    with leased(tmp_path / "run") as held:
+        assert held is not None

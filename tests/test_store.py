@@ -39,7 +39,7 @@ def test_nothing_is_left_aside_when_writing_fails(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("os.link", full)
     with pytest.raises(OSError, match="No space"):
         Store(tmp_path).write(DONE)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,148 @@
+"""Commands on a results folder: table, plot, status, logs, why, cancel, merge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import console
+from bench.errors import UsageError
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def add_parser(verb: Verb) -> None:
+    def results(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = verb(name, run, text)
+        command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+        return command
+
+    results("table", table_command, "rebuild and print the leaderboards of a results folder")
+    results("plot", plot_command, "redraw the plots of a results folder")
+    status = results("status", status_command, "what is planned, queued, running, done, failed and skipped")
+    status.add_argument(
+        "--watch", action="store_true", help="again every two seconds, until nothing is left to wait for"
+    )
+    status.add_argument("--json", action="store_true")
+    logs = results("logs", logs_command, "what a run has left: its starts, its traceback, its worker's output")
+    logs.add_argument("run", metavar="RUN", help="the beginning of its digest, as `bench status` shows it")
+    why = results("why", why_command, "why a record does, or does not, count for what would be asked today")
+    why.add_argument("run", metavar="RUN", help="the beginning of its digest")
+    why.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    cancel = results("cancel", cancel_command, "end the jobs and processes of plans; what is finished stays")
+    cancel.add_argument("plan", nargs="*", metavar="PLAN", help="default: all plans of the results folder")
+    merge = results("merge", merge_command, "take over the records of other results folders")
+    merge.add_argument("source", nargs="+", type=Path, metavar="DIR")
+
+
+# tables and plots ----------------------------------------------------------------------------------------------------
+
+
+def write(out: Path) -> list[Path]:
+    """Tables and plots of every record."""
+    from bench import report
+    from bench.store import Store
+
+    return report.write_all(out, list(Store(out).records(console.warn)), console.warn)
+
+
+def print_tables(records: Sequence[Any]) -> None:
+    from bench import report
+
+    for text in report.terminal_tables(records):
+        print(text)
+
+
+def table_command(args: argparse.Namespace) -> int:
+    from bench import report
+
+    records = _records(args.out)
+    paths = report.write_tables(args.out, records, console.warn)
+    print_tables(records)
+    print("\n".join(["Files:", *(f"  {path}" for path in paths)]))
+    return 0
+
+
+def plot_command(args: argparse.Namespace) -> int:
+    from bench import report
+
+    print("\n".join(str(path) for path in report.write_plots(args.out, _records(args.out))))
+    return 0
+
+
+def _records(out: Path) -> list[Any]:
+    from bench.store import Store
+
+    records = list(Store(out).records(console.warn))
+    if not records:
+        raise UsageError(
+            f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."
+        )
+    return records
+
+
+# status --------------------------------------------------------------------------------------------------------------
+
+
+def status_command(args: argparse.Namespace) -> int:
+    from bench import status
+
+    while True:
+        seen = status.look(args.out, console.warn)
+        if args.json:
+            print(json.dumps(status.as_data(seen)))
+            return 0
+        text = status.told(seen)
+        print(f"\x1b[2J\x1b[H{text}" if args.watch else text, flush=True)
+        if not args.watch or not seen.waiting:
+            return 0
+        time.sleep(2.0)
+
+
+def logs_command(args: argparse.Namespace) -> int:
+    from bench import status
+
+    for line in status.logs(args.out, args.run, console.warn):
+        print(line)
+    return 0
+
+
+def cancel_command(args: argparse.Namespace) -> int:
+    from bench import launch
+    from bench import plan as planning
+
+    homes = [path.parent for path in planning.every(args.out)]
+    if unknown := set(args.plan) - {home.name for home in homes}:
+        known = ", ".join(home.name for home in homes) or "none"
+        raise UsageError(f"No plan is called {sorted(unknown)[0]!r} under {args.out / 'plans'}. Known: {known}.")
+    told = [line for home in homes if not args.plan or home.name in args.plan for line in launch.cancel(home)]
+    print("\n".join(told) or "Nothing is under way.")
+    return 0
+
+
+# why and merge -------------------------------------------------------------------------------------------------------
+
+
+def why_command(args: argparse.Namespace) -> int:
+    from bench import why
+
+    counts, lines = why.explain(args.out, args.run, args.plugin, console.warn)
+    print("\n".join(lines))
+    return 0 if counts else 1
+
+
+def merge_command(args: argparse.Namespace) -> int:
+    from bench import merge
+
+    result = merge.merge(args.source, args.out, console.warn)
+    for line in result.conflicts:
+        console.warn(line)
+    print(
+        f"{result.taken} records taken over, {result.same} were here already, {result.replaced} took the place of one "
+        f"that was not finished, {len(result.conflicts)} conflicts."
+    )
+    return 1 if result.conflicts else 0
