@@ -251,6 +251,11 @@ def merging_is_exact(case: Case) -> None:
         raise Fault(f"The merged model's outputs differ by {gap:.1e}.")
     if merged.pet:
         raise Fault(f"The merged model still has {', '.join(merged.pet)}.")
+    merged.model.float()
+    size = backbones.size_of(case.backbone)
+    flops, bare = (measure.compute(model, size).flops for model in (merged, dissect(case.bare())))
+    if flops != bare:
+        raise Fault(f"The merged model takes {flops:,} FLOPs, the backbone {bare:,}.")
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (

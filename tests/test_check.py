@@ -90,6 +90,13 @@ class WrongDelta(nn.Module):
         return W + 1.001 * self.w, b
 
 
+class Heavy(nn.Linear):
+    """Folds, but leaves a needless product in the backbone."""
+
+    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return self.weight @ W, self.weight @ b + self.bias
+
+
 @dataclass(frozen=True)
 class Planted(Method):
     fault: str = ""
@@ -101,6 +108,9 @@ class Planted(Method):
             slot.then(Thief(slot))
         elif self.fault == "delta":
             slot.add(WrongDelta(slot))
+        elif self.fault == "heavy":
+            slot.then(Heavy(slot.d_out, slot.d_out))
+            slot.module.register_forward_hook(lambda _, args, y: y + 0 * (y @ torch.ones_like(y).mT).sum())
         elif self.fault == "closure":
             m = Scale(slot.d_out)
             net.pet["closure"] = m
@@ -128,6 +138,7 @@ FAULTS = {
     "leaky": "images_do_not_mix",
     "thief": "frozen_tensors_stay",
     "delta": "merging_is_exact",
+    "heavy": "merging_is_exact",
     "closure": "copies_are_independent",
     "count": "count_is_declared",
     "chance": "starts_as_declared",
@@ -142,9 +153,9 @@ def test_a_sound_method_passes(backbone: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
-    method = (PlantedMerging if fault == "delta" else Planted)(fault)
+    method = (PlantedMerging if FAULTS[fault] == "merging_is_exact" else Planted)(fault)
     promise = {promise.__name__: promise for promise in check.CHECKS}[FAULTS[fault]]
-    with pytest.raises(check.Fault):
+    with pytest.raises(check.Fault, match="FLOPs" if fault == "heavy" else ""):
         promise(check.Case(method, "pocket_vit"))
 
 
