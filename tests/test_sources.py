@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_sources as tiny
+from grading import graded
 from PIL import Image
 from waiting import LONG
 
@@ -91,6 +92,7 @@ def test_domainnet_is_read_from_files_and_from_the_zip(domain: str, tmp_path: Pa
     files = LISTS.open(tmp_path / "files", domain)
     same(files, wanted)
     named(files, wanted)
+    graded(f"domainnet/{domain}", files)
     tiny.domainnet(tmp_path / "zip", domain, zipped=True)
     assert ZIPPED.find(tmp_path / "zip", domain) and not LISTS.find(tmp_path / "zip", domain)
     packed = ZIPPED.open(tmp_path / "zip", domain)
@@ -256,7 +258,11 @@ def test_the_files_of_torchvision_give_the_official_splits(key: str, tmp_path: P
     wanted = tiny.TORCHVISION[key](tmp_path)
     assert TORCHVISION.find(tmp_path, key)
     assert [other for other in torchvision_sets.SETS if TORCHVISION.find(tmp_path, other)] == [key]
-    same(TORCHVISION.open(tmp_path, key), {part: wanted[part] for part in ("train", "test")})
+    found = TORCHVISION.open(tmp_path, key)
+    same(found, {part: wanted[part] for part in ("train", "test")})
+    for suite, keys in (("multitask", tiny.MULTITASK), ("pevit7", tiny.PEVIT7)):
+        if key in keys:
+            graded(f"{suite}/{key}", found)
 
 
 def test_pickles_with_another_checksum_are_not_opened(tmp_path: Path) -> None:
@@ -357,6 +363,7 @@ def test_a_set_of_the_toolkit_is_read_from_its_zips(key: str, tmp_path: Path) ->
     assert TOOLKIT.find(tmp_path, key) and elevater.SETS[key].classes == tiny.ELEVATER[key].classes
     found = TOOLKIT.open(tmp_path, key)
     named(found, wanted)
+    graded(f"elevater/{key}", found)
     if key == "voc2007":
         for part, examples in wanted.items():
             assert found[part].labels.dtype == np.uint8 and found[part].labels.shape == (21, 20)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_vtab as tiny
+from grading import graded
 from PIL import Image
 
 from bench.cards import Sizes
@@ -89,6 +90,7 @@ def test_the_original_files_give_the_split_of_the_literature(task: str, tmp_path
     splits = tiny.BUILD[task](tmp_path)
     found = originals(tmp_path, task, counts=(4, 2))
     same(found, expected(task, splits, (4, 2)))
+    graded(f"vtab/{task}", found)
     assert not set(found["train"].names) & set(found["test"].names)
     assert originals(tmp_path, task, counts=(4, 2))["test"].digest() == found["test"].digest()
 
@@ -122,7 +124,9 @@ class StandIn:
 def test_camelyon_follows_its_keys_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = tiny.patch_camelyon(tmp_path, StandIn)
     monkeypatch.setitem(sys.modules, "h5py", StandIn)
-    same(originals(tmp_path, "patch_camelyon", counts=(4, 2)), expected("patch_camelyon", splits, (4, 2)))
+    found = originals(tmp_path, "patch_camelyon", counts=(4, 2))
+    same(found, expected("patch_camelyon", splits, (4, 2)))
+    graded("vtab/patch_camelyon", found)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UsageError, match="pip install h5py"):
         originals(tmp_path, "patch_camelyon", counts=(4, 2))
@@ -433,6 +437,15 @@ def test_the_folder_of_the_community_is_read(tmp_path: Path) -> None:
     assert community(home, "kitti")["test"].digest() == splits["test"].digest()
     (home / "train800val200.txt").unlink()  # nobody needs it
     assert len(community(home, "kitti")["train"]) == 8
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_read_from_the_folder_of_the_community(task: str, tmp_path: Path) -> None:
+    lists = tiny.community(tmp_path / "vtab-1k" / task, TASKS[task].classes)
+    found = community(tmp_path, task)
+    for part, name in (("train", "train800"), ("val", "val200"), ("test", "test")):
+        assert list(zip(found[part].names, found[part].labels.tolist(), strict=True)) == lists[name]
+    graded(f"vtab/{task}", found)
 
 
 FAULTS: list[tuple[str, Callable[[list[str]], list[str]], str]] = [
