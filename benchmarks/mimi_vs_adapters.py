@@ -142,8 +142,8 @@ def draw(rows: Sequence[dict[str, object]], args: argparse.Namespace, path: Path
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("average compression rate σ = Σ M / Σ N (smaller adapters to the right)")
     axes.set_ylabel("top-1 accuracy, mean over groups, %")
-    seeds, datasets = rows[0]["seeds"], rows[0]["datasets"]
-    axes.set_title(f"{args.backbone}, {args.epochs} epochs, {datasets} datasets, {seeds} seeds (± std)", fontsize=10)
+    seeds = f"{rows[0]['seeds']} seeds, mean ± std" if len(args.seeds) > 1 else f"seed {args.seeds[0]}"
+    axes.set_title(f"{args.backbone}, {args.epochs} epochs, {rows[0]['datasets']} datasets, {seeds}", fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=150)
