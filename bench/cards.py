@@ -78,7 +78,7 @@ def folder() -> Path:
 def _toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: wrong TOML, bytes that are no text, a number too long
         raise UsageError(f"{path} is not TOML: {error}.") from error
 
 

@@ -114,7 +114,7 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
         "params_deployed": cost["params_deployed"],
         "params_head": cost["params_head"],
         "params_trained": trained,
-        "trained_percent": 100 * trained / cost["params_total"],
+        "trained_percent": 100 * trained / cost["params_total"] if cost["params_total"] else math.nan,
         "gflops_unmerged": cost["flops_unmerged"] / 1e9,
         "gflops_merged": cost["flops_merged"] / 1e9,
         "gflops_linear_conv": cost["flops_linear_conv"] / 1e9,

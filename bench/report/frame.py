@@ -94,7 +94,7 @@ def protocol_digest(protocol: Protocol) -> str:
 def row(record: Record) -> dict[str, Cell]:
     """The cells of one record, by column."""
     spec, scores, provenance = record.spec, record.scores, record.provenance
-    return {
+    cells: dict[str, Cell] = {
         "method": spec.method,
         "version": spec.method_version,
         "variant": record.variant or "default",
@@ -121,6 +121,12 @@ def row(record: Record) -> dict[str, Cell]:
         "seconds": _number(provenance.seconds),
         "milestones": json.dumps([_plain(end) for end in record.milestones]) if record.milestones else None,
     }
+    return {name: _printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+
+
+def _printable(text: str) -> str:
+    """Bytes of a file's name that are no text reach a reason or a dataset's name; no file or terminal takes them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _cost(cost: Cost) -> dict[str, Cell]:

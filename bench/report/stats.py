@@ -35,8 +35,11 @@ def bootstrap_interval(
 def pe(score: float, trained: float, scale: float = 1e8) -> float:
     """Performance efficiency, score * exp(-log10(P / 1e8 + 1)); P: trained parameters, head included.
 
-    Li et al., "ELEVATER", NeurIPS 2022 Datasets and Benchmarks, arXiv 2204.08790. The score lies in [0, 1].
+    Li et al., "ELEVATER", NeurIPS 2022 Datasets and Benchmarks, arXiv 2204.08790. The score lies in [0, 1]. NaN of a
+    record made by hand whose P is negative.
     """
+    if trained < 0:
+        return math.nan
     return score * math.exp(-math.log10(trained / scale + 1))
 
 
