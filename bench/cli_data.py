@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.console import positive, print_rows
+from bench.console import numbers, positive, print_rows
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def add_parser(verbs: Any) -> None:
     prepare.add_argument("what", metavar="SUITE|SUITE/NAME")
     prepare.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="default: 224")
     prepare.add_argument("--resize", choices=("squash", "crop"), default="squash")
+    shots = verb("shots", shots_command, "put down which images a few-shot run of each seed draws")
+    shots.add_argument("what", metavar="SUITE|SUITE/NAME")
+    shots.add_argument("--shots", type=positive, default=5, metavar="K", help="images a class; default: 5")
+    shots.add_argument("--seeds", type=numbers, default=(0, 1, 2), metavar="0,1,2", help="default: 0,1,2")
+    shots.add_argument("--out", type=Path, default=Path("shots"), metavar="DIR", help="default: shots")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
 
@@ -325,6 +330,27 @@ def prepare_command(args: argparse.Namespace) -> int:
     print(", ".join(f"{number} {state}" for state, number in states.items()))
     if faults:
         raise UsageError("\n".join(faults))
+    return 0
+
+
+def shots_command(args: argparse.Namespace) -> int:
+    from bench.data import fewshot, sources
+
+    places = [(card, sources.find(card)) for card in _cards(args.what) if sources.is_local(card)]
+    if not places:
+        raise UsageError(f"{args.what} has no images on disk to draw from.")
+    here = [(card, found) for card, found in places if found is not None]
+    if not here:
+        raise sources.Missing(missing_screen([card for card, _ in places], len(places)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    for card, found in here:
+        train = found.open()["train"]
+        for seed in args.seeds:
+            drawn = fewshot.draw(train.labels, args.shots, seed, train.digest())
+            path = args.out / f"{sources.name_of(card, found).replace('/', '-')}-{args.shots}shot-seed{seed}.json"
+            drawn.save(path, train.names)
+            count = f"{len(drawn.train)} train, {len(drawn.val)} validate"
+            print(f"{path}  {count}, images {drawn.images_sha256[:16]}")
     return 0
 
 

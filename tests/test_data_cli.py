@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import test_report
+import tiny_sources
 import tiny_vtab as tiny
 from waiting import LONG
 
 from bench import cards, cli_data
 from bench.cards import Dataset, Sizes
 from bench.cli import main
-from bench.data import archives, domainnet, downloads, elevater, sources, torchvision_sets, vtab
+from bench.data import archives, domainnet, downloads, elevater, fewshot, sources, torchvision_sets, vtab
 from bench.data.downloads import File, Plan
 from bench.data.items import Items, Layout
 from bench.data.prepare import Transform
@@ -283,6 +285,33 @@ def test_other_sizes_than_the_cards_are_refused_before_anything_is_decoded(
     said = bench("data", "prepare", "vtab/caltech101")
     assert said.code == 2 and "8 train images were found, the card says 800" in said.err and "--sample" in said.err
     assert not (root / "prepared").exists()
+
+
+# shots
+
+
+def test_what_a_few_shot_run_draws_is_put_down(bench: Bench, tmp_path: Path) -> None:
+    tiny_sources.elevater(tmp_path / "mine", "dtd")
+    sources.add("elevater", tmp_path / "mine", sample=True)
+    asked = ("data", "shots", "elevater", "--shots", "1", "--seeds", "0,1", "--out", tmp_path / "shots")
+    said = bench(*asked)
+    files = [tmp_path / f"shots/elevater-sample-dtd-1shot-seed{seed}.json" for seed in (0, 1)]
+    assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == list(map(str, files))
+    card = cards.dataset("elevater/dtd")
+    found = sources.find(card)
+    assert found is not None
+    train = found.open()["train"]
+    for seed, path in enumerate(files):
+        drawn, data = fewshot.load(path), json.loads(path.read_text())
+        run = fewshot.sample(train.labels, 1, seed)  # what the run of this seed takes
+        assert sorted((*drawn.train, *drawn.val)) == sorted(run)
+        assert data["images_sha256"] == fewshot.digest(run) and fewshot.digest(run)[:16] in said.out
+        assert data["names"]["val"] == [train.names[i] for i in drawn.val]
+    first = [path.read_bytes() for path in files]
+    assert bench(*asked).code == 0 and [path.read_bytes() for path in files] == first != first[::-1]
+    for what, told in (("vtab/dtd", "1 of 1 datasets are not on this machine"), ("pocket", "no images on disk")):
+        said = bench("data", "shots", what)
+        assert said.code == 2 and told in said.err
 
 
 # Versions of the data

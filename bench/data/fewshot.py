@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,10 +34,21 @@ class Shots:
     def sha256(self) -> str:
         return hashlib.sha256(_json(asdict(self)).encode()).hexdigest()
 
-    def save(self, path: Path) -> None:
-        """Puts the lists down, with their sha256."""
-        data = {**asdict(self), "sha256": self.sha256}
+    @property
+    def images_sha256(self) -> str:
+        return digest((*self.train, *self.val))
+
+    def save(self, path: Path, names: Sequence[str] = ()) -> None:
+        """Puts the lists down, with their sha256; `names` are those of all images of the split, for people."""
+        data = {**asdict(self), "sha256": self.sha256, "images_sha256": self.images_sha256}
+        if names:
+            data["names"] = {part: [names[i] for i in getattr(self, part)] for part in ("train", "val")}
         write_atomically(path, lambda file: file.write_text(json.dumps(data) + "\n"))
+
+
+def digest(positions: Iterable[int]) -> str:
+    """sha256 of which images were drawn, in whatever order: their positions, ascending, joined by commas."""
+    return hashlib.sha256(",".join(map(str, sorted(positions))).encode()).hexdigest()
 
 
 def load(path: Path) -> Shots:
