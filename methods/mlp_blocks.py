@@ -28,8 +28,8 @@ class MLPBlocks(Method):
             raise ValueError(f"lr_factor = {self.lr_factor} must be positive")
 
     def attach(self, net: Anatomy) -> None:
-        operators = tuple(f"{block.mlp.op}." for block in net.blocks)
-        net.unfreeze(lambda name: name.startswith(operators))
+        linears = tuple(f"{block.linear[name].path}." for block in net.blocks for name in ("fc1", "fc2"))
+        net.unfreeze(lambda name: name.startswith(linears))
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs, lr_factor=self.lr_factor),)

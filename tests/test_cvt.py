@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import backbones, check, cvt, measure
+from bench import backbones, check, cvt, measure, registry
 from bench.anatomy import Anatomy
 from bench.dissect import dissect
 from bench.errors import Incompatible, UsageError
+from bench.method import build
 from methods.adapters import Adapters
-from methods.bitfit import BitFit
 from methods.full import Full
 from methods.linear_probe import LinearProbe
 from methods.lora import LoRA
@@ -281,25 +281,26 @@ def test_what_a_cvt_has_not_is_refused() -> None:
 
 # The query convolution of the last layer touches the patches alone. Where a class token is all that the head sees,
 # nobody reads their queries: that convolution gets no gradient, and a method that trains it keeps a promise less.
-CASES = [
-    (LinearProbe(), True),
-    (LoRA(), True),
-    (Adapters(), True),
-    (BitFit(), False),
-    (Full(), False),
-]
+TOKEN = ("linear_probe", "lora", "adapters")  # these are checked with a class token too
 
 
-@pytest.mark.parametrize(("method", "class_token"), CASES, ids=lambda value: getattr(type(value), "family", value))
-def test_methods_keep_their_promises_on_a_cvt(method: Any, class_token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(name: str, *, classes: int, weights: str) -> nn.Module:
+@pytest.mark.parametrize(
+    ("name", "class_token"), [(name, False) for name in registry.entries()] + [(name, True) for name in TOKEN]
+)
+def test_methods_keep_their_promises_on_a_cvt_or_refuse_it(
+    name: str, class_token: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(_: str, *, classes: int, weights: str, device: str = "cpu") -> nn.Module:
         config = tiny_config(embed_dim=[8, 16], depth=[1, 2], cls_token=[False, class_token])
-        return cvt.from_config(config, classes=classes, size=SIZE).eval()
+        return cvt.from_config(config, classes=classes, size=SIZE).to(device).eval()
 
     monkeypatch.setattr(backbones, "create", create)
-    found = dict(check.run(method, "tiny_cvt"))
-    assert len(found) == len(check.CHECKS)
-    assert {name: fault for name, fault in found.items() if fault} == {}
+    found = dict(check.run(build(registry.load(name), {}, name), "tiny_cvt"))
+    if "cvt" in registry.entries()[name].supports:
+        assert len(found) == len(check.CHECKS)
+        assert {promise: fault for promise, fault in found.items() if fault} == {}
+    else:
+        assert list(found) == ["refuses"]
 
 
 def test_only_the_last_query_convolution_of_a_cvt_with_a_class_token_gets_no_gradient() -> None:
