@@ -14,12 +14,14 @@ from pathlib import Path
 from bench import __version__, cli_data, cli_results, cli_run, grid
 from bench.console import positive, print_rows
 from bench.errors import BenchError
+from bench.work import Preempted
 
 EPILOG = """examples:
   bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
   bench run --method all --data my_images --backbone pocket_swin         your own FOLDER/<class>/*.jpg
   bench count --method lora --set rank=4 --backbone vit_base_patch16_224 --classes 100
 """
+KEPT = "What is finished is kept; the same command goes on from there."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nbench: interrupted. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        print(f"\nbench: interrupted. {KEPT}", file=sys.stderr)
+        return 130
+    except Preempted as signal:
+        print(
+            f"bench: ended by {signal}. What is finished is kept; the same command goes on from there.", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:
         sys.stderr.close()

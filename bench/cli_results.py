@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,9 +28,10 @@ def add_parser(verb: Verb) -> None:
     status.add_argument(
         "--watch", action="store_true", help="again every two seconds, until nothing is left to wait for"
     )
+    status.add_argument("--runs", action="store_true", help="a line for every run, with its digest")
     status.add_argument("--json", action="store_true")
     logs = results("logs", logs_command, "what a run has left: its starts, its traceback, its worker's output")
-    logs.add_argument("run", metavar="RUN", help="the beginning of its digest, as `bench status` shows it")
+    logs.add_argument("run", metavar="RUN", help="the beginning of its digest, as `bench status --runs` shows it")
     why = results("why", why_command, "why a record does, or does not, count for what would be asked today")
     why.add_argument("run", metavar="RUN", help="the beginning of its digest")
     why.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
@@ -96,11 +98,22 @@ def status_command(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(status.as_data(seen)))
             return 0
-        text = status.told(seen)
-        print(f"\x1b[2J\x1b[H{text}" if args.watch else text, flush=True)
-        if not args.watch or not seen.waiting:
+        text = status.each(seen) if args.runs else status.told(seen)
+        if not args.watch:
+            print(text)
+            return 0
+        print(f"\x1b[2J\x1b[H{_cut(text)}", flush=True)
+        if not seen.waiting:
             return 0
         time.sleep(2.0)
+
+
+def _cut(text: str) -> str:
+    """As much as the terminal shows: a longer text would scroll its first lines away."""
+    height, lines = shutil.get_terminal_size().lines - 1, text.splitlines()
+    return (
+        text if len(lines) <= height else "\n".join([*lines[: height - 1], f"... {len(lines) - height + 1} more lines"])
+    )
 
 
 def logs_command(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from bench.spec import RunSpec
 if TYPE_CHECKING:
     from bench.config import Config
     from bench.launch import Array
-    from bench.plan import Bundle, Plan, Slurm
+    from bench.plan import Plan, Resources, Slurm
     from bench.record import Record
     from bench.run import Job
     from bench.store import Store
     from bench.work import Settings
+
+ALIKE = 6  # rows of one table of times that are worth their lines though their numbers are all the same
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -94,17 +96,21 @@ def run_command(args: argparse.Namespace) -> int:
     asked, store = grid.make(args, console.warn), Store(args.out)
     known = planning.finished(store, (job.spec for job in asked.jobs))
     _warn_of_changed_methods(asked.jobs, known)
-    pending = _pending(asked.jobs, known, args.only_failed)
+    pending, taken = _pending(asked.jobs, known, args)
     say = _silent if args.json else print
-    say(f"{len(asked.jobs)} runs, {_left(asked.jobs, pending, args.only_failed)}. Results go to {args.out}/.")
+    say(f"{len(asked.jobs)} runs, {_left(asked.jobs, pending, taken, args)}. Results go to {args.out}/.")
     troubles = 0
     if pending:
-        plan = _plan_of(args, pending)
+        plan = _plan_of(args, pending)[0]
         planning.write(plan, args.out)
         if args.slurm is not None:
             return _say_submitted(launch.submit(args.out, plan), plan, args)
         troubles = _launch_here(args, plan, pending, store)
         _drop_finished(args.out, store)
+    elif taken:
+        if args.json:
+            print(json.dumps({"plan": None, "arrays": [], "runs": 0}))
+        return 0
     return _conclude(args, store, [job.spec for job in asked.jobs], troubles, bool(asked.refused))
 
 
@@ -116,8 +122,8 @@ def plan_command(args: argparse.Namespace) -> int:
     args.dry_run = True  # nothing is prepared, nothing written
     asked, store = grid.make(args, console.warn), Store(args.out)
     known = planning.finished(store, (job.spec for job in asked.jobs))
-    pending = _pending(asked.jobs, known, args.only_failed)
-    plan = _plan_of(args, pending)
+    pending, taken = _pending(asked.jobs, known, args)
+    plan, guessed = _plan_of(args, pending)
     if args.json:
         waiting = {job.spec.digest: cost.seconds for job, cost in zip(pending, plan.runs, strict=True)}
         runs = [
@@ -133,12 +139,14 @@ def plan_command(args: argparse.Namespace) -> int:
 
         print(json.dumps({"runs": runs, "bundles": plain(plan.bundles)}))
         return 0
-    _say_plan(plan, asked.jobs, known, args)
+    _say_plan(plan, asked.jobs, known, guessed, args)
+    for line in _left_out(asked.jobs, known, taken, args):
+        print(line)
     return 0
 
 
 def _say_loading(quiet: bool) -> None:
-    if not quiet:
+    if not quiet and sys.stderr.isatty():  # the line that follows is longer, and covers it
         print("Loading torch ...", end="\r", file=sys.stderr, flush=True)
 
 
@@ -146,17 +154,41 @@ def _silent(_: str) -> None:
     pass
 
 
-def _pending(jobs: Sequence[Job], known: dict[str, Record], only_failed: bool) -> list[Job]:
-    """What is to be run: all but what is done; what failed or did not fit is tried again."""
+def _pending(jobs: Sequence[Job], known: dict[str, Record], args: argparse.Namespace) -> tuple[list[Job], int]:
+    """What is to be run: all but what is done; what failed or did not fit is tried again. And the number of runs that
+    are left to the job arrays which have them already."""
     states = {digest: record.status for digest, record in known.items()}
-    if only_failed:
-        return [job for job in jobs if states.get(job.spec.digest) == "failed"]
-    return [job for job in jobs if states.get(job.spec.digest) != "done"]
+    taken = _submitted(args.out) if args.slurm is not None else set()
+    open_ones = [
+        job
+        for job in jobs
+        if (states.get(job.spec.digest) == "failed" if args.only_failed else states.get(job.spec.digest) != "done")
+    ]
+    pending = [job for job in open_ones if job.spec.digest not in taken]
+    return pending, len(open_ones) - len(pending)
 
 
-def _left(jobs: Sequence[Job], pending: Sequence[Job], only_failed: bool) -> str:
-    done = len(jobs) - len(pending)
-    return f"{len(pending)} of them failed and are tried again" if only_failed else f"{done} of them finished already"
+def _submitted(root: Path) -> set[str]:
+    """Digests of the runs that Slurm has queued or is at."""
+    from bench import launch
+    from bench import plan as planning
+
+    plans = {path: plan for path, plan in planning.every(root).items() if plan.slurm}
+    tasks = (launch.queue() if plans else None) or {}
+    return {
+        plan.runs[index].spec.digest
+        for path, plan in plans.items()
+        for number in launch.bundle_states(path.parent, tasks)
+        for index in plan.bundles[number].runs
+    }
+
+
+def _left(jobs: Sequence[Job], pending: Sequence[Job], taken: int, args: argparse.Namespace) -> str:
+    done = len(jobs) - len(pending) - taken
+    told = (
+        f"{len(pending)} of them failed and are tried again" if args.only_failed else f"{done} of them finished already"
+    )
+    return told + (f", {taken} queued or running on Slurm" if taken else "")
 
 
 def _config(args: argparse.Namespace, usual: Slurm | None = None) -> Config:
@@ -169,7 +201,9 @@ def _config(args: argparse.Namespace, usual: Slurm | None = None) -> Config:
     return dataclasses.replace(found, slurm=config.with_options(usual or found.slurm, args.slurm or ""))
 
 
-def _plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> Plan:
+def _plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[Plan, int]:
+    """The plan, and the number of its runs whose time is guessed because nothing like them has been run."""
+    from bench import guess
     from bench import plan as planning
     from bench.work import Settings
 
@@ -178,10 +212,11 @@ def _plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> Plan:
     device = jobs[0].device if jobs else "cpu"
     usual = config.slurm.usual(device == "cuda")
     past = planning.history(args.out, _silent)
-    seconds = [past.seconds(job.spec) for job in jobs]
+    known = [past.seconds(job.spec) for job in jobs]
+    needs = [planning.needs(job.spec, usual, config.resources) for job in jobs]
     costs = [
-        (planning.UNKNOWN if cost is None else cost, planning.needs(job.spec, usual, config.resources))
-        for job, cost in zip(jobs, seconds, strict=True)
+        (guess.seconds(job, _threads(args) or need.cpus) if cost is None else cost, need)
+        for job, cost, need in zip(jobs, known, needs, strict=True)
     ]
     bundles = planning.bundled(costs, _bundle_seconds(args, sum(cost for cost, _ in costs), usual.minutes))
     place = planning.Place(
@@ -192,7 +227,7 @@ def _plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> Plan:
         args.limit,
         tuple(str(path.resolve()) for path in args.plugin),
     )
-    return planning.Plan(
+    plan = planning.Plan(
         place,
         settings,
         cards={job.spec.dataset: job.card for job in jobs},
@@ -202,6 +237,7 @@ def _plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> Plan:
         jobs=args.jobs or 1,
         slurm=None if args.slurm is None else config.slurm,
     )
+    return plan, sum(cost is None for cost in known)
 
 
 def _threads(args: argparse.Namespace) -> int | None:
@@ -223,48 +259,74 @@ def _bundle_seconds(args: argparse.Namespace, total: float, minutes: int) -> flo
     return max(60.0, total / (4 * (args.jobs or 1)))
 
 
-def _say_plan(plan: Plan, jobs: Sequence[Job], known: dict[str, Record], args: argparse.Namespace) -> None:
-    from bench.console import duration
-
-    for number, bundle in enumerate(plan.bundles if args.slurm is not None or args.jobs else ()):
-        print(f"bundle {number}: {len(bundle.runs)} runs, about {duration(bundle.seconds)}, {_needs(bundle)}")
-    rows = [
-        (
-            *(planned.spec.digest, planned.spec.method, planned.spec.backbone, planned.spec.dataset),
-            *(f"seed {planned.spec.seed}", f"about {duration(planned.seconds)}"),
-        )
-        for planned in plan.runs
-    ]
-    if rows:
-        console.print_rows(rows)
-    for line in _left_out(jobs, known, args.only_failed):
-        print(line)
-    total = sum(planned.seconds for planned in plan.runs)
-    workers = min(len(plan.bundles) or 1, args.jobs or len(plan.bundles) or 1) if args.jobs or args.slurm else 1
+def _say_plan(
+    plan: Plan, jobs: Sequence[Job], known: dict[str, Record], guessed: int, args: argparse.Namespace
+) -> None:
+    """A screen for a few runs or for thousands: sums, times by method and dataset, and what one worker gets."""
     done = sum(record.status == "done" for record in known.values())
     print(f"{len(jobs)} runs: {len(plan.runs)} to do, {done} finished.", end="")
-    print(f" About {duration(total)} of work, {duration(total / workers)} on {workers} workers." if rows else "")
+    if not plan.runs:
+        print()
+        return
+    total = sum(planned.seconds for planned in plan.runs)
+    count = len(plan.bundles) if args.slurm is not None else min(len(plan.bundles), plan.jobs)
+    workers = f", {console.duration(total / count)} on {count} workers" if count > 1 else ""
+    print(f" About {console.duration(total)} of work{workers}.")
+    for kind in ("method", "dataset", "backbone"):
+        names = list(dict.fromkeys(getattr(planned.spec, kind) for planned in plan.runs))
+        if kind == "backbone" and len(names) == 1:
+            continue
+        rows = [_sums(plan, kind, name) for name in names]
+        if len(rows) > ALIKE and len({row[1:] for row in rows}) == 1:  # all are guesses: one line says as much
+            rows = [(f"({len(rows)} of them)", str(len(plan.runs)), rows[0][2], console.duration(total))]
+        print()
+        console.print_table([(kind, "runs", "each", "in all"), *rows])
+    print()
+    if args.slurm is not None or args.jobs:
+        for line in _bundles_told(plan):
+            print(line)
+    if guessed:
+        some = "Times are" if guessed == len(plan.runs) else f"The times of {guessed} runs are"
+        print(f"{some} rough guesses: nothing like it has been run here.")
 
 
-def _needs(bundle: Bundle) -> str:
-    need = bundle.resources
+def _sums(plan: Plan, kind: str, name: str) -> tuple[str, ...]:
+    seconds = [planned.seconds for planned in plan.runs if getattr(planned.spec, kind) == name]
+    return name, str(len(seconds)), console.duration(sum(seconds) / len(seconds)), console.duration(sum(seconds))
+
+
+def _bundles_told(plan: Plan) -> Iterator[str]:
+    """A line for each kind of resources."""
+    for resources in dict.fromkeys(bundle.resources for bundle in plan.bundles):
+        own = [bundle for bundle in plan.bundles if bundle.resources == resources]
+        sizes, longest = sorted(len(bundle.runs) for bundle in own), max(bundle.seconds for bundle in own)
+        runs = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
+        what = f"array of {console.counted(len(own), 'task')}" if plan.slurm else console.counted(len(own), "bundle")
+        upto = f"{runs} {'run' if runs == '1' else 'runs'} and up to {console.duration(longest)} each"
+        yield f"{what}, {upto}" + (f": {_needs(resources)}" if plan.slurm else "")
+
+
+def _needs(need: Resources) -> str:
     gpus = f"{need.gpus} GPU, " if need.gpus else ""
     memory = f", {need.memory:g} GB" if need.memory else ""
-    return f"{gpus}{need.cpus} CPU{memory}, limit {need.minutes} min"
+    return f"{gpus}{need.cpus} CPU{memory}, time limit {need.minutes} min"
 
 
-def _left_out(jobs: Sequence[Job], known: dict[str, Record], only_failed: bool) -> list[str]:
+def _left_out(jobs: Sequence[Job], known: dict[str, Record], taken: int, args: argparse.Namespace) -> list[str]:
     """Why runs that were asked for are not planned, and which are expected to be skipped."""
     from bench import run
 
     lines = []
     states = Counter(record.status for record in known.values())
     if states["done"]:
-        lines.append(
-            f"left out: {states['done']} runs have a finished record ('bench why RUN' tells what it stands for)"
-        )
-    if only_failed:
-        lines.append(f"left out: {len(jobs) - states['failed']} runs did not fail (--only-failed)")
+        lines.append(f"left out: {console.counted(states['done'], 'run')} with a finished record ('bench why RUN')")
+    if taken:
+        lines.append(f"left out: {console.counted(taken, 'run')} that Slurm has queued or is at ('bench status')")
+    if args.only_failed:
+        fine = len(jobs) - states["failed"] - states["done"]
+        lines.append(f"left out: {console.counted(fine, 'run')} without a failed record (--only-failed)")
+    elif states["failed"]:
+        lines.append(f"tried again: {console.counted(states['failed'], 'run')} that failed")
     fits = {(job.spec.method, job.spec.backbone): job.method for job in jobs}
     for (name, backbone), method in fits.items():
         if refusal := run.refusal(method, backbone):
@@ -293,6 +355,7 @@ def _warn_of_changed_methods(jobs: Sequence[Job], known: dict[str, Record]) -> N
 def _launch_here(args: argparse.Namespace, plan: Plan, jobs: Sequence[Job], store: Store) -> int:
     """Runs it on this machine; the number of runs, or of bundles, in which something failed."""
     from bench import launch
+    from bench import plan as planning
 
     if args.jobs and args.jobs > 1:
         return launch.processes(args.out, plan, _silent if args.json else _told(len(plan.runs)))
@@ -300,7 +363,8 @@ def _launch_here(args: argparse.Namespace, plan: Plan, jobs: Sequence[Job], stor
         import torch
 
         torch.set_num_threads(plan.threads)
-    return _one_by_one(store, jobs, plan.settings, quiet=args.json)
+    with launch.present(planning.folder(args.out) / plan.id):
+        return _one_by_one(store, jobs, plan.settings, quiet=args.json)
 
 
 def _told(total: int) -> Callable[[str], None]:
@@ -361,9 +425,7 @@ def _say_submitted(arrays: Sequence[Array], plan: Plan, args: argparse.Namespace
         print(json.dumps({"plan": plan.id, "arrays": ids, "runs": len(plan.runs)}))
         return 0
     print(f"Submitted {len(plan.runs)} runs in {len(plan.bundles)} tasks: Slurm's {', '.join(ids)}, plan {plan.id}.")
-    print(
-        f"This command need not stay. 'bench status --out {args.out}' tells how far they are; 'bench table' shows them."
-    )
+    print(f"This command need not stay. 'bench status --out {args.out}' tells how far they are.")
     return 0
 
 
@@ -385,7 +447,7 @@ def _conclude(args: argparse.Namespace, store: Store, specs: Sequence[RunSpec], 
 
 
 def resume_command(args: argparse.Namespace) -> int:
-    from bench import launch
+    from bench import launch, lock
     from bench import plan as planning
     from bench.store import Store
 
@@ -404,6 +466,9 @@ def resume_command(args: argparse.Namespace) -> int:
     }
     troubles, specs, submitted = 0, list[RunSpec](), False
     for path, plan in plans.items():
+        if token := launch.front(path.parent):
+            say(f"plan {plan.id}: a process on {lock.host(token)} is at it; 'bench cancel {plan.id}' ends it.")
+            continue
         rest = _rest(args, plan, store, taken)
         live = bool(launch.bundle_states(path.parent, tasks or {}))
         say(f"plan {plan.id}: {len(plan.runs)} runs, {len(rest.runs) if rest else 0} to do.")
@@ -448,10 +513,10 @@ def _rest(args: argparse.Namespace, plan: Plan, store: Store, taken: set[str]) -
 
 
 def _drop_finished(root: Path, store: Store) -> None:
-    """Removes the plans whose runs are all done: nothing is left to ask of them."""
+    """Removes the plans whose runs are all done, or do not fit: nothing is left to ask of them."""
     from bench import plan as planning
 
     for path, plan in planning.every(root).items():
         known = planning.finished(store, (planned.spec for planned in plan.runs))
-        if sum(record.status == "done" for record in known.values()) == len(plan.runs):
+        if sum(record.status in ("done", "skipped") for record in known.values()) == len(plan.runs):
             planning.remove(path.parent)

@@ -26,27 +26,37 @@ def read(path: Path | None) -> Config:
         return Config()
     try:
         return parse(Config, tomllib.loads(path.read_text()), str(path))
-    except FileNotFoundError:
-        raise UsageError(f"--config {path}: there is no such file.") from None
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
 
 
 def with_options(slurm: Slurm, text: str) -> Slurm:
-    """The options of `--slurm key=value,...` over those of the file; `sbatch.KEY=VALUE` is any other of sbatch."""
+    """The options of `--slurm key=value,...` over those of the file; `sbatch.KEY=VALUE` is any other of sbatch.
+
+    Raises UsageError that lists every fault.
+    """
     found: dict[str, Any] = {f.name: getattr(slurm, f.name) for f in dataclasses.fields(slurm)}
-    hints = get_type_hints(Slurm)
+    hints, faults = get_type_hints(Slurm), list[str]()
     for pair in filter(None, text.split(",")):
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"--slurm {pair!r} is not KEY=VALUE, like partition=gpu.")
+            faults.append(f"{pair!r} is not KEY=VALUE, like partition=gpu")
+            continue
         if key.startswith("sbatch."):
             found["sbatch"] = {**found["sbatch"], key.removeprefix("sbatch."): value}
             continue
         name = key.replace("-", "_")
         kinds = get_args(hints.get(name)) or (hints.get(name),)
         found[name] = (*found["setup"], value) if name == "setup" else _number(value, kinds)
-    return parse(Slurm, _plain(found), "--slurm")
+    try:
+        options = parse(Slurm, _plain(found), "--slurm")
+    except UsageError as error:
+        faults.append(str(error).removeprefix("--slurm: ").removesuffix("."))
+    if faults:
+        raise UsageError(f"--slurm: {'; '.join(faults)}.")
+    return options
 
 
 def _number(text: str, kinds: tuple[Any, ...]) -> int | float | str:

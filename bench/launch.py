@@ -10,19 +10,20 @@ out what has its record and goes on with what has a checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import lock
 from bench import plan as planning
 from bench.errors import BenchError, UsageError
 from bench.parse import parse, plain
@@ -97,10 +98,23 @@ def main(arguments: Sequence[str]) -> int:
 # several processes ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Front:
-    host: str
-    pid: int
+@contextlib.contextmanager
+def present(home: Path) -> Iterator[None]:
+    """While this process is at the plan of this folder, front.json says so: `status` counts on it, `cancel` ends it."""
+    _write(home / "front.json", {"process": lock.token()})
+    try:
+        yield
+    finally:
+        (home / "front.json").unlink(missing_ok=True)
+
+
+def front(home: Path) -> str | None:
+    """The token of the process that is at a plan, as in a lock; None where it has ended."""
+    try:
+        token = json.loads((home / "front.json").read_text())["process"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return token if isinstance(token, str) and lock.alive(token) is not False else None
 
 
 def processes(root: Path, plan: Plan, say: Say) -> int:
@@ -109,14 +123,13 @@ def processes(root: Path, plan: Plan, say: Say) -> int:
     A worker that dies takes nothing with it: its bundle is begun anew, and goes on behind what is finished.
     """
     home = planning.folder(root) / plan.id
-    _write(home / "front.json", plain(Front(socket.gethostname(), os.getpid())))
-    waiting, lock, troubles = list(range(len(plan.bundles))), threading.Lock(), [0]
+    waiting, one_at_a_time, troubles = list(range(len(plan.bundles))), threading.Lock(), [0]
     workers: set[subprocess.Popen[str]] = set()
     ended = threading.Event()
 
     def serve() -> None:
         while not ended.is_set():
-            with lock:
+            with one_at_a_time:
                 if not waiting:
                     return
                 number = waiting.pop(0)
@@ -146,7 +159,7 @@ def processes(root: Path, plan: Plan, say: Say) -> int:
 
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(plan.jobs, len(plan.bundles)))]
     try:
-        with preemptible():
+        with present(home), preemptible():
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -158,7 +171,6 @@ def processes(root: Path, plan: Plan, say: Say) -> int:
             worker.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
-        (home / "front.json").unlink(missing_ok=True)
     return troubles[0]
 
 
@@ -277,23 +289,25 @@ def bundle_states(home: Path, tasks: Mapping[str, str]) -> dict[int, str]:
 def cancel(home: Path) -> list[str]:
     """Ends the jobs and the process of a plan; what it has finished stays. A line for each thing that was ended."""
     told = []
-    ids = [array.job for array in arrays(home)]
-    live = {name.partition("_")[0] for name in queue() or {}}
-    if running := [job for job in ids if job in live]:
-        subprocess.run(["scancel", *running], check=True)
-        told.append(f"{home.name}: cancelled Slurm's {', '.join(running)}")
-    try:
-        front = parse(Front, json.loads((home / "front.json").read_text()), "front.json")
-    except (FileNotFoundError, ValueError):
+    if ids := [array.job for array in arrays(home)]:
+        tasks = queue()
+        live = {name.partition("_")[0] for name in tasks or {}}
+        if tasks is None:
+            told.append(
+                f"{home.name}: Slurm does not answer here (squeue); nothing of its {', '.join(ids)} was cancelled"
+            )
+        elif running := [job for job in ids if job in live]:
+            subprocess.run(["scancel", *running], check=True)
+            told.append(f"{home.name}: cancelled Slurm's {', '.join(running)}")
+    token = front(home)
+    if token is None:
         return told
-    if front.host != socket.gethostname():
-        return [*told, f"{home.name}: process {front.pid} runs on {front.host}; cancel it there"]
-    try:
-        os.kill(front.pid, signal.SIGTERM)
-        told.append(f"{home.name}: ended process {front.pid}")
-    except ProcessLookupError:
-        (home / "front.json").unlink(missing_ok=True)
-    return told
+    pid = int(token.partition(".")[0])
+    if lock.alive(token) is None:
+        return [*told, f"{home.name}: process {pid} runs on {lock.host(token)}, if it still does: cancel it there"]
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, signal.SIGTERM)
+    return [*told, f"{home.name}: ended process {pid}"]
 
 
 def _write(path: Path, data: Any) -> None:

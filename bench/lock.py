@@ -98,7 +98,7 @@ def leased(path: Path, *, stale: float | None = None) -> Iterator[Held | None]:
 
 
 def _new(path: Path) -> Held:
-    return Held(beside(path, ".lock"), f"{os.getpid()}.{_started(os.getpid())} {_here()} {uuid.uuid4().hex}\n")
+    return Held(beside(path, ".lock"), token())
 
 
 @contextlib.contextmanager
@@ -142,6 +142,15 @@ def _state(lock: Path) -> tuple[str, int] | None:
         return lock.read_text(errors="replace"), lock.stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def token() -> str:
+    """This process, and this use of it: `alive` tells of any process on any machine whether it still runs."""
+    return f"{os.getpid()}.{_started(os.getpid())} {_here()} {uuid.uuid4().hex}\n"
+
+
+def host(token: str) -> str:
+    return token.split(" ")[1] if token.count(" ") > 1 else "unknown"
 
 
 def _here() -> str:

@@ -183,7 +183,7 @@ def _read_dataclass(cls: type, data: Any, path: str, faults: list[str]) -> Any:
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
-        faults.append(f"{dot or 'the file '}{error}")
+        faults.append(f"{dot}{error}")
         return data
 
 

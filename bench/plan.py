@@ -32,8 +32,6 @@ from bench.work import Settings
 if TYPE_CHECKING:
     from bench.run import Job
 
-UNKNOWN = 600.0  # seconds that a run is taken to need where nothing like it has been run
-
 
 @dataclass(frozen=True)
 class Place:
@@ -73,6 +71,9 @@ class Slurm:
     signal_delay: int = 90  # seconds before the time limit at which a task lets go
     setup: tuple[str, ...] = ()  # shell lines before a task, "module load ..."
     sbatch: Mapping[str, str] = dataclasses.field(default_factory=dict)  # any other option of sbatch
+
+    def __post_init__(self) -> None:
+        _check_least(self, gpus=0, cpus=1, timeout=1, array_parallelism=1, signal_delay=0)
 
     def usual(self, cuda: bool) -> Resources:
         gpus = self.gpus if self.gpus is not None else int(cuda)
@@ -116,6 +117,15 @@ class Plan:
         names = {planned.spec.dataset for planned in runs}
         cards = {name: card for name, card in self.cards.items() if name in names}
         return dataclasses.replace(self, cards=cards, runs=runs, bundles=tuple(bundles))
+
+
+def _check_least(asked: Slurm | Rule, **least: int) -> None:
+    """Raises ValueError that lists every number which is too small."""
+    faults = [f"{k} must be at least {v}" for k, v in least.items() if (n := getattr(asked, k)) is not None and n < v]
+    if asked.memory is not None and asked.memory <= 0:
+        faults.append("memory must be more than 0")
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 # the plan on disk ----------------------------------------------------------------------------------------------------
@@ -254,6 +264,9 @@ class Rule:
     cpus: int | None = None
     memory: float | None = None
     minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_least(self, gpus=0, cpus=1, minutes=1)
 
     def fits(self, spec: RunSpec) -> bool:
         names = {

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
+import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import launch, lock, work
 from bench import plan as planning
-from bench.console import duration
-from bench.errors import UsageError
+from bench.console import columns, counted, duration, table
+from bench.errors import BenchError, UsageError
 from bench.launch import title as title
 from bench.parse import plain
 from bench.spec import RunSpec
@@ -22,6 +24,8 @@ from bench.store import Store
 State = Literal["done", "failed", "skipped", "running", "queued", "planned"]
 STATES: tuple[State, ...] = ("done", "failed", "skipped", "running", "queued", "planned")
 SHOWN = 12  # lines of one kind on a screen
+ALIKE = 3  # failed runs that are shown of those with one reason
+DIGITS = 8  # of a digest on a screen; commands take any beginning of it that only one run has
 
 Warn = Callable[[str], object]
 
@@ -39,11 +43,7 @@ class Seen:
     reason: str | None = None
     seconds: float = 0.0
     step: work.Step | None = None
-    host: str | None = None
-
-    @property
-    def title(self) -> str:
-        return f"{self.method} · {self.dataset} · {self.backbone} · seed {self.seed}"
+    host: str | None = None  # of its worker
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,38 @@ def look(root: Path, warn: Warn) -> Overview:
     tasks = launch.queue() if asked else {}
     runs = dict(recorded)
     for path, plan in plans.items():
-        queued = launch.bundle_states(path.parent, tasks or {})
-        at = {index: queued[number] for number in queued for index in plan.bundles[number].runs}
-        for number, planned in enumerate(plan.runs):
-            spec, known = planned.spec, recorded.get(planned.spec.digest)
-            state: State = known.state if known else "queued" if number in at else "planned"
-            step, host = None, None
-            if (known is None or known.state == "failed") and (holder := alive(Store(root).state(spec))):
-                state, step, host = "running", work.read_step(Store(root).state(spec)), holder
-            reason = known.reason if known and known.state == state else None
-            runs[spec.digest] = Seen(
-                *(spec.digest, spec.method, spec.dataset, spec.backbone, spec.seed, state, reason),
-                *(planned.seconds, step, host),
-            )
+        for planned in plan.runs:
+            runs[planned.spec.digest] = _of_plan(root, planned, recorded.get(planned.spec.digest))
+        for number in _queued(path.parent, plan, tasks or {}):
+            run = runs[plan.runs[number].spec.digest]
+            if run.state == "planned" or (run.state == "failed" and _older(root, plan.runs[number].spec, path.parent)):
+                runs[run.digest] = dataclasses.replace(run, state="queued", reason=None)
     return Overview(tuple(runs.values()), len(plans), tasks is not None)
+
+
+def _of_plan(root: Path, planned: planning.Planned, known: Seen | None) -> Seen:
+    spec, seconds = planned.spec, planned.seconds
+    found = known or Seen(spec.digest, spec.method, spec.dataset, spec.backbone, spec.seed, "planned")
+    if found.state in ("planned", "failed") and (holder := alive(Store(root).state(spec))):
+        step = work.read_step(Store(root).state(spec))
+        return dataclasses.replace(found, state="running", reason=None, seconds=seconds, step=step, host=holder)
+    return dataclasses.replace(found, seconds=seconds)
+
+
+def _queued(home: Path, plan: planning.Plan, tasks: Mapping[str, str]) -> Iterator[int]:
+    """The runs of a plan that a task of Slurm or a process has been given, by their places."""
+    numbers = range(len(plan.bundles)) if launch.front(home) else launch.bundle_states(home, tasks)
+    for number in numbers:
+        yield from plan.bundles[number].runs
+
+
+def _older(root: Path, spec: RunSpec, home: Path) -> bool:
+    """Whether a run's record was there before its plan was launched, which is to try it again."""
+    launched = [path.stat().st_mtime for name in ("arrays.json", "front.json") if (path := home / name).is_file()]
+    try:
+        return Store(root).path(spec).stat().st_mtime < max(launched, default=0.0)
+    except FileNotFoundError:
+        return False
 
 
 def alive(state: Path) -> str | None:
@@ -99,8 +117,7 @@ def alive(state: Path) -> str | None:
     lives = lock.alive(token)
     if lives is None:
         lives = _now(state.parent) - touched < lock.STALE
-    host = token.split(" ")[1] if token.count(" ") > 1 else "unknown"
-    return host if lives else None
+    return lock.host(token) if lives else None
 
 
 def _now(folder: Path) -> float:
@@ -120,19 +137,28 @@ def _now(folder: Path) -> float:
 def told(seen: Overview) -> str:
     states = Counter(run.state for run in seen.runs)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    lines = [f"{len(seen.runs)} runs: {counts or 'none'}." + _time_left(seen)]
+    lines = [f"{counted(len(seen.runs), 'run')}: {counts or 'none'}." + _time_left(seen)]
     if not seen.slurm:
         lines.append("Slurm does not answer (squeue): what it has queued counts as planned here.")
     for kind in ("method", "dataset"):
         lines += ["", *_table(seen.runs, kind)]
     running = [run for run in seen.runs if run.state == "running"]
-    lines += _section("running", [f"{run.digest}  {run.title}  {_progress(run)}" for run in running])
-    failed = [run for run in seen.runs if run.state == "failed"]
-    reasons = [f"{run.digest}  {run.title}: {(run.reason or '').splitlines()[0]}" for run in failed]
-    lines += _section("failed ('bench logs RUN' tells more, 'bench run --only-failed' tries again)", reasons)
+    lines += _section("running:", columns([(*_names(run), *_progress(run)) for run in running]))
+    lines += _failures([run for run in seen.runs if run.state == "failed"])
     if states["planned"] and not seen.waiting:
         lines += ["", f"Nobody is at the {states['planned']} planned runs: 'bench resume' makes them."]
+    if seen.runs and states["done"] == len(seen.runs):
+        lines += ["", "'bench table' shows the leaderboards."]
     return "\n".join(lines)
+
+
+def each(seen: Overview) -> str:
+    """A line for every run."""
+    return "\n".join(columns([(run.state, *_names(run)) for run in seen.runs]))
+
+
+def _names(run: Seen) -> tuple[str, ...]:
+    return run.digest[:DIGITS], run.method, run.dataset, run.backbone, f"seed {run.seed}"
 
 
 def _time_left(seen: Overview) -> str:
@@ -140,37 +166,55 @@ def _time_left(seen: Overview) -> str:
     workers = sum(run.state == "running" for run in seen.runs)
     if not left:
         return ""
-    return f" About {duration(left / max(workers, 1))} left" + (f" at {workers} at a time." if workers else " of work.")
+    if not workers:
+        return f" About {duration(left)} of work left."
+    return f" About {duration(left / workers)} left at {workers} at a time."
 
 
 def _share(run: Seen) -> float:
     return run.step.epoch / run.step.epochs if run.step else 0.0
 
 
-def _progress(run: Seen) -> str:
-    where = f"on {run.host}"
+def _progress(run: Seen) -> tuple[str, ...]:
     if run.step is None:
-        return f"in its first epoch, {where}"
-    job = f" (job {run.step.start.job})" if run.step.start.job else ""
-    rate = f"{run.step.images_per_second:.0f} images/s"
-    return f"{run.step.phase}, epoch {run.step.epoch}/{run.step.epochs}, {rate}, {where}{job}"
+        return "begins", "", run.host or ""
+    phase = "" if run.step.phase == "train" else f"{run.step.phase}, "  # what most methods call their only one
+    where = f"{run.host}, job {run.step.start.job}" if run.step.start.job else run.host or ""
+    return f"{phase}epoch {run.step.epoch}/{run.step.epochs}", f"{run.step.images_per_second:.0f} images/s", where
 
 
-def _table(runs: Sequence[Seen], kind: str) -> Iterator[str]:
+def _failures(runs: Sequence[Seen]) -> Iterator[str]:
+    """By their reasons, the most frequent first: of hundreds of failed runs most have one in common."""
+    reasons: dict[str, list[Seen]] = {}
+    for run in runs:
+        reasons.setdefault(next(iter((run.reason or "").splitlines()), ""), []).append(run)
+    if reasons:
+        yield from ("", "failed ('bench logs RUN' tells more, 'bench resume' tries again):")
+    for reason, own in sorted(reasons.items(), key=lambda item: -len(item[1]))[:SHOWN]:
+        yield f"  {textwrap.shorten(reason, 90, placeholder=' ...')}"
+        yield from (f"    {line}" for line in columns([_names(run) for run in own[:ALIKE]]))
+        if len(own) > ALIKE:
+            yield f"    and {len(own) - ALIKE} more"
+    if len(reasons) > SHOWN:
+        yield f"  and {len(reasons) - SHOWN} other reasons"
+
+
+def _table(runs: Sequence[Seen], kind: str) -> list[str]:
+    """A line for each name; in a long table those that are done share one."""
     present = [state for state in STATES if any(run.state == state for run in runs)]
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[State]] = {}
     for run in runs:
         counts.setdefault(getattr(run, kind), Counter())[run.state] += 1
+    over = [name for name, n in counts.items() if set(n) == {"done"}]
+    if len(counts) > SHOWN and len(over) > 1:
+        counts = {f"({len(over)} finished)": sum((counts.pop(name) for name in over), Counter()), **counts}
     rows = [(kind, *present)] + [(name, *(str(n[state] or "·") for state in present)) for name, n in counts.items()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        yield "  ".join([row[0].ljust(widths[0]), *cells])
+    return table(rows)
 
 
 def _section(name: str, lines: Sequence[str]) -> list[str]:
-    more = [f"  ... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return ["", f"{name}:", *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return ["", name, *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
 
 
 def as_data(seen: Overview) -> dict[str, Any]:
@@ -185,22 +229,26 @@ def find(root: Path, run: str, warn: Warn) -> RunSpec:
     """The spec of the run whose digest begins so. Raises UsageError where there is none, or more than one."""
     from bench.record import from_json
 
-    specs = {p.spec.digest: p.spec for plan in planning.every(root).values() for p in plan.runs}
-    found = {digest: spec for digest, spec in specs.items() if digest.startswith(run)}
-    for path in (root / "runs").rglob(f"seed*-{_plain(run)}*.json"):
-        record = from_json(path.read_text(), str(path))
+    if not run or set(run) - set("0123456789abcdef"):
+        raise UsageError(f"{run!r} is not the beginning of a run's digest, like 3f2a9c. {WHERE}")
+    found = {p.spec.digest: p.spec for plan in planning.every(root).values() for p in plan.runs}
+    found = {digest: spec for digest, spec in found.items() if digest.startswith(run)}
+    for path in (root / "runs").rglob(f"seed*-{run}*.json"):
+        try:
+            record = from_json(path.read_text(), str(path))
+        except (BenchError, UnicodeDecodeError) as error:
+            warn(str(error))
+            continue
         found[record.spec.digest] = record.spec
-    if len(found) != 1:
-        known = "no run" if not found else f"{len(found)} runs"
-        raise UsageError(f"{known} under {root} has a digest that begins with {run!r}. 'bench status' shows digests.")
+    if not found:
+        raise UsageError(f"No run under {root} has a digest that begins with {run!r}. {WHERE}")
+    if len(found) > 1:
+        few = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
+        raise UsageError(f"{len(found)} runs under {root} have a digest that begins with {run!r}: {few}.")
     return next(iter(found.values()))
 
 
-def _plain(run: str) -> str:
-    """Raises UsageError where it is no beginning of a digest."""
-    if not run or set(run) - set("0123456789abcdef"):
-        raise UsageError(f"{run!r} is not the beginning of a run's digest, like 3f2a9c. 'bench status' shows digests.")
-    return run
+WHERE = "'bench status --runs' shows the digest of every run."
 
 
 def logs(root: Path, run: str, warn: Warn) -> Iterator[str]:
@@ -209,18 +257,25 @@ def logs(root: Path, run: str, warn: Warn) -> Iterator[str]:
     store = Store(root)
     state, path = store.state(spec), store.path(spec)
     yield f"{spec.digest}  {title(spec)}"
-    record = store.find(spec)
+    record, holder = store.find(spec), alive(state)
     if record:
         host = f"on {record.provenance.host}" + (f", job {record.provenance.job}" if record.provenance.job else "")
-        yield f"record: {path} ({record.status}, attempt {record.attempts}, {host})"
+        yield f"{record.status} at attempt {record.attempts}, {host}: {path}"
         if record.reason:
-            yield f"reason: {record.reason}" + (f" [{record.failure}]" if record.failure else "")
-    for number, start in enumerate(work.read_starts(state), 1):
+            yield f"{record.failure or 'reason'}: {record.reason}"
+    starts = work.read_starts(state)
+    for number, start in enumerate(starts, 1):
         job = f", job {start.job}" if start.job else ""
-        ended = start.ended or "no word since"
-        yield f"start {number}: {start.time} on {start.host}, process {start.pid}{job}: {ended}"
-    if (log := path.with_suffix(".log")).is_file():
-        yield from ("", f"{log}:", log.read_text().rstrip())
+        last = number == len(starts) and holder
+        ended = start.ended or ("under way" if last else "killed without a word")
+        begun = start.time.replace("T", " ")[:19]
+        yield f"start {number}: {begun} UTC on {start.host}, process {start.pid}{job}: {ended}"
+    if holder and (step := work.read_step(state)):
+        yield f"now: {step.phase}, epoch {step.epoch}/{step.epochs}, {step.images_per_second:.0f} images/s"
+    if not record and not starts:
+        yield "It has not begun."
+    if record and record.log and (log := path.with_suffix(".log")).is_file():
+        yield from ("", f"{log}:", log.read_text(errors="replace").rstrip())
     for file in _outputs(root, spec):
         yield from ("", f"{file} (its last lines):", *file.read_text(errors="replace").splitlines()[-20:])
 
