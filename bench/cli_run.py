@@ -71,7 +71,7 @@ def _add_launch(run: argparse.ArgumentParser) -> None:
     run.add_argument("--jobs", type=console.positive, metavar="N", help="in N processes on this machine")
     _add_slurm(run)
     run.add_argument("--config", type=Path, metavar="FILE", help="TOML with [slurm] and [[resources]]")
-    run.add_argument("--bundle-minutes", type=console.positive, metavar="M", help="of runs that share one array task")
+    run.add_argument("--bundle-minutes", type=console.natural, metavar="M", help="of runs in one task; 0: each alone")
     run.add_argument("--retries", type=console.natural, default=1, metavar="N", help="of failures that may pass: 1")
     run.add_argument("--checkpoint-seconds", type=console.natural, default=30, metavar="S", help="between two: 30")
 
@@ -252,7 +252,7 @@ def _threads(args: argparse.Namespace) -> int | None:
 def _bundle_seconds(args: argparse.Namespace, total: float, minutes: int) -> float:
     """How long a bundle should take: an array task half its time limit; a process a small share of the whole, so that
     all end together."""
-    if args.bundle_minutes:
+    if args.bundle_minutes is not None:
         return 60.0 * args.bundle_minutes
     if args.slurm is not None:
         return 60.0 * min(30, minutes / 2)

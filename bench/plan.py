@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
+import heapq
 import json
 import math
 import os
@@ -235,20 +236,22 @@ def _likeness(method: str, backbone: str, dataset: str, protocol: str) -> list[t
 
 
 def bundled(costs: Sequence[tuple[float, Resources]], seconds: float) -> list[Bundle]:
-    """Bundles of about `seconds` each, of runs with the same needs, the costliest first.
+    """Bundles of about `seconds` each, of runs with the same needs, the costliest first; for 0 s every run alone.
 
     Every run goes, the costliest first, to the bundle that has least so far: so they end at about the same time.
     """
     bundles: list[Bundle] = []
     for resources in dict.fromkeys(need for _, need in costs):
         own = [index for index, (_, need) in enumerate(costs) if need == resources]
-        count = max(1, min(len(own), math.ceil(sum(costs[index][0] for index in own) / seconds)))
-        loads, members = [0.0] * count, [list[int]() for _ in range(count)]
+        total = sum(costs[index][0] for index in own)
+        count = max(1, min(len(own), math.ceil(total / seconds))) if seconds > 0 else len(own)
+        heap = [(0.0, number) for number in range(count)]  # the load of each bundle, the least first
+        members = [list[int]() for _ in range(count)]
         for index in sorted(own, key=lambda i: -costs[i][0]):
-            least = loads.index(min(loads))
-            loads[least] += costs[index][0]
-            members[least].append(index)
-        bundles += [Bundle(tuple(sorted(m)), load, resources) for m, load in zip(members, loads, strict=True)]
+            load, number = heap[0]
+            heapq.heapreplace(heap, (load + costs[index][0], number))
+            members[number].append(index)
+        bundles += [Bundle(tuple(sorted(members[number])), load, resources) for load, number in sorted(heap)]
     return sorted(bundles, key=lambda bundle: -bundle.seconds)
 
 
