@@ -155,7 +155,7 @@ def merge_command(args: argparse.Namespace) -> int:
     for line in result.conflicts:
         console.warn(line)
     print(
-        f"{result.taken} records taken over, {result.same} were here already, {result.replaced} took the place of one "
-        f"that was not finished, {len(result.conflicts)} conflicts."
+        f"{console.counted(result.taken, 'record')} taken over, {result.same} were here already, {result.replaced} in "
+        f"place of one that was not finished, {console.counted(len(result.conflicts), 'conflict')}."
     )
     return 1 if result.conflicts else 0

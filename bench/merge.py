@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from bench.errors import CorruptRecord, ForeignRecord, UsageError
-from bench.record import Record, from_json
-from bench.store import Store, write_atomically
+from bench.errors import Conflict, CorruptRecord, ForeignRecord, UsageError
+from bench.record import Record
+from bench.store import Store, read, write_atomically
 
 
 @dataclass
@@ -34,33 +35,37 @@ def merge(sources: Sequence[Path], out: Path, warn: Callable[[str], object]) -> 
     for source in sources:
         for path in sorted((source / "runs").rglob("*.json")):
             try:
-                _take(path, from_json(path.read_text(), str(path)), Store(out), result)
-            except (CorruptRecord, ForeignRecord, UnicodeDecodeError) as error:
+                _take(path, read(path), Store(out), result)
+            except (CorruptRecord, ForeignRecord) as error:
                 warn(f"left where it is: {error}")
     return result
 
 
 def _take(path: Path, record: Record, store: Store, result: Merged) -> None:
     here = store.find(record.spec)
-    if here is None:
-        result.taken += 1
-    elif here.status != "done" and record.status == "done":
-        result.replaced += 1
+    if here is None or (here.status != "done" and record.status == "done"):
+        result.taken += here is None
+        result.replaced += here is not None
+        _copy(path, record, store)
     elif here.status == record.status == "done" and numbers(here) != numbers(record):
         told = f"{record.scores.test:.4f}" if record.scores else "-"
         kept = f"{here.scores.test:.4f}" if here.scores else "-"
         result.conflicts.append(
             f"conflict: {path} scores {told}, {store.path(record.spec)} scores {kept}, which stays."
         )
-        return
     else:
         result.same += 1
-        return
+
+
+def _copy(path: Path, record: Record, store: Store) -> None:
+    """The record last: what it names is there when it is."""
     target = store.path(record.spec)
-    for suffix in (".npz", ".log"):  # before the record: what it names is there when it is
+    target.with_suffix(".log").unlink(missing_ok=True)  # of the failure whose place it takes
+    for suffix in (".npz", ".log"):
         if (beside := path.with_suffix(suffix)).is_file():
-            write_atomically(target.with_suffix(suffix), lambda file, beside=beside: shutil.copyfile(beside, file))  # type: ignore[misc]
-    write_atomically(target, lambda file: shutil.copyfile(path, file), lambda file: os.replace(file, target))
+            write_atomically(target.with_suffix(suffix), partial(shutil.copyfile, beside))
+    with suppress(Conflict):  # finished here by another process since it was looked for
+        store.write(record)
 
 
 def numbers(record: Record) -> tuple[object, ...]:

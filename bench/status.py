@@ -19,7 +19,7 @@ from bench.errors import BenchError, UsageError
 from bench.launch import title as title
 from bench.parse import plain
 from bench.spec import RunSpec
-from bench.store import Store
+from bench.store import Store, read
 
 State = Literal["done", "failed", "skipped", "running", "queued", "planned"]
 STATES: tuple[State, ...] = ("done", "failed", "skipped", "running", "queued", "planned")
@@ -227,19 +227,15 @@ def as_data(seen: Overview) -> dict[str, Any]:
 
 def find(root: Path, run: str, warn: Warn) -> RunSpec:
     """The spec of the run whose digest begins so. Raises UsageError where there is none, or more than one."""
-    from bench.record import from_json
-
     if not run or set(run) - set("0123456789abcdef"):
         raise UsageError(f"{run!r} is not the beginning of a run's digest, like 3f2a9c. {WHERE}")
     found = {p.spec.digest: p.spec for plan in planning.every(root).values() for p in plan.runs}
     found = {digest: spec for digest, spec in found.items() if digest.startswith(run)}
     for path in (root / "runs").rglob(f"seed*-{run}*.json"):
         try:
-            record = from_json(path.read_text(), str(path))
-        except (BenchError, UnicodeDecodeError) as error:
+            found[path.stem.rpartition("-")[2]] = read(path).spec
+        except BenchError as error:
             warn(str(error))
-            continue
-        found[record.spec.digest] = record.spec
     if not found:
         raise UsageError(f"No run under {root} has a digest that begins with {run!r}. {WHERE}")
     if len(found) > 1:

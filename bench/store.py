@@ -41,7 +41,7 @@ class Store:
         if not path.is_file():
             return None
         try:
-            return from_json(path.read_text(), str(path))
+            return read(path)
         except CorruptRecord:
             os.replace(path, path.with_suffix(".corrupt"))
             return None
@@ -79,11 +79,19 @@ class Store:
         none to warn."""
         for path in sorted((below or self.root / "runs").rglob("*.json")):
             try:
-                yield from_json(path.read_text(), str(path))
+                yield read(path)
             except (CorruptRecord, ForeignRecord) as error:
                 if warn is None:
                     raise
                 warn(str(error))
+
+
+def read(path: Path) -> Record:
+    """Raises CorruptRecord or ForeignRecord, naming the file."""
+    try:
+        return from_json(path.read_text(), str(path))
+    except (UnicodeDecodeError, RecursionError) as error:  # bytes that are no text, brackets without end
+        raise CorruptRecord(f"{path} is not a record: {type(error).__name__}: {error}.") from error
 
 
 def write_atomically(

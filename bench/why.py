@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from bench.record import Record
 from bench.spec import RunSpec, identity
 from bench.store import Store
 
-Pair = tuple[str, Any, Any]  # a part of the identity, as it was and as it is
-
 
 def explain(root: Path, run: str, plugins: Sequence[Path], warn: Callable[[str], object]) -> tuple[bool, list[str]]:
     """Whether the run's record counts for today's question, and lines for a person."""
@@ -23,18 +21,19 @@ def explain(root: Path, run: str, plugins: Sequence[Path], warn: Callable[[str],
     record = store.find(spec)
     lines = [f"{spec.digest}  {status.title(spec)}"]
     if record is None:
-        lines.append("  has no record yet.")
+        holder = status.alive(store.state(spec))
+        lines.append(f"  It has no record yet: {f'a process on {holder} is at it' if holder else 'it is planned'}.")
         for other in _nearest(store, spec, warn):
             lines.append(
-                f"  {other.spec.digest}, a record of the same method, data, backbone and seed, is another run:"
+                f"  {other.spec.digest[:8]}, a record of the same method, data, backbone and seed, is another run:"
             )
-            lines += [f"    {told}" for told in _differences(_parts(other.spec), _parts(spec))]
+            lines += [f"    {told}" for told in _differences(_parts(other.spec), _parts(spec), "{} there, {} here")]
         return False, lines
     lines.append(f"  record: {record.status}" + (f", {record.reason}" if record.reason else ""))
     try:
         now = today(spec, plugins)
     except BenchError as error:
-        return False, [*lines, f"  cannot be asked today: {error}"]
+        return False, [*lines, f"  It cannot be asked today: {error}", *_hint(plugins)]
     changed = _differences(_parts(spec), now)
     lines += [f"  {told}" for told in changed]
     lines += [f"  {told}" for told in _provenance(record, plugins)]
@@ -43,6 +42,10 @@ def explain(root: Path, run: str, plugins: Sequence[Path], warn: Callable[[str],
     if record.status != "done":
         return False, [*lines, "  It is today's question, but has no result: 'bench run' tries it again."]
     return True, [*lines, "  It counts: today's question is the same, so it is not run again."]
+
+
+def _hint(plugins: Sequence[Path]) -> list[str]:
+    return [] if plugins else ["  A method from a file of your own is asked with --plugin FILE."]
 
 
 def _parts(spec: RunSpec) -> dict[str, Any]:
@@ -73,7 +76,10 @@ def today(spec: RunSpec, plugins: Sequence[Path]) -> dict[str, Any]:
     cls = registry.load(spec.method, plugins)
     fields = {f.name for f in dataclasses.fields(cls)}
     method = build(cls, {key: value for key, value in spec.params.items() if key in fields}, spec.method)
-    protocol = cards.protocols().get(spec.protocol.name, spec.protocol)
+    name, _, epochs = spec.protocol.name.partition("+epochs=")  # as `bench run --epochs` calls it
+    protocol = cards.protocols().get(name, spec.protocol)
+    if epochs and protocol is not spec.protocol:
+        protocol = dataclasses.replace(protocol, name=spec.protocol.name, epochs=spec.protocol.epochs)
     names = {card.name: card for suite in cards.suite_names() for card in cards.suite(suite).datasets}
     card = names.get(spec.dataset)
     fingerprint = card.fingerprint if card and card.fingerprint else spec.fingerprint
@@ -83,12 +89,12 @@ def today(spec: RunSpec, plugins: Sequence[Path]) -> dict[str, Any]:
     return _parts(now)
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    def pairs() -> Iterator[Pair]:
-        for name in dict.fromkeys([*then, *now]):
-            yield name, then.get(name), now.get(name)
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], told: str = "was {}, is {}") -> list[str]:
+    def shown(parts: Mapping[str, Any], name: str) -> str:
+        return repr(parts[name]) if name in parts else "absent"
 
-    return [f"{name}: was {old!r}, is {new!r}" for name, old, new in pairs() if old != new]
+    names = dict.fromkeys([*then, *now])
+    return [f"{n}: {told.format(a, b)}" for n in names if (a := shown(then, n)) != (b := shown(now, n))]
 
 
 def _provenance(record: Record, plugins: Sequence[Path]) -> list[str]:
