@@ -86,7 +86,6 @@ def _add_slurm(command: argparse.ArgumentParser) -> None:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    from bench import launch
     from bench import plan as planning
     from bench.store import Store
 
@@ -104,7 +103,7 @@ def run_command(args: argparse.Namespace) -> int:
         plan = _plan_of(args, pending)[0]
         planning.write(plan, args.out)
         if args.slurm is not None:
-            return _say_submitted(launch.submit(args.out, plan), plan, args)
+            return _say_submitted(_submit(args.out, plan), plan, args)
         troubles = _launch_here(args, plan, pending, store)
         _drop_finished(args.out, store)
     elif taken:
@@ -419,12 +418,27 @@ def _one_by_one(store: Store, pending: Sequence[Job], settings: Settings, quiet:
     return failed
 
 
+def _submit(root: Path, plan: Plan) -> list[Array]:
+    """A plan of which Slurm takes nothing is not kept."""
+    from bench import launch
+    from bench import plan as planning
+
+    home = planning.folder(root) / plan.id
+    try:
+        return launch.submit(root, plan)
+    except UsageError:
+        if not launch.arrays(home):
+            planning.remove(home)
+        raise
+
+
 def _say_submitted(arrays: Sequence[Array], plan: Plan, args: argparse.Namespace) -> int:
     ids = [array.job for array in arrays]
     if args.json:
         print(json.dumps({"plan": plan.id, "arrays": ids, "runs": len(plan.runs)}))
         return 0
-    print(f"Submitted {len(plan.runs)} runs in {len(plan.bundles)} tasks: Slurm's {', '.join(ids)}, plan {plan.id}.")
+    runs, tasks = console.counted(len(plan.runs), "run"), console.counted(len(plan.bundles), "task")
+    print(f"Submitted {runs} in {tasks}: Slurm's {', '.join(ids)}, plan {plan.id}.")
     print(f"This command need not stay. 'bench status --out {args.out}' tells how far they are.")
     return 0
 
