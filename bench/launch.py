@@ -195,8 +195,11 @@ class Task:
 
     def __call__(self, root: str, name: str, number: int) -> None:
         plan = planning.read(planning.folder(Path(root)) / name / "plan.json")
-        with preemptible():
-            work(Path(root), plan, plan.bundles[number], lambda line: print(line, flush=True))
+        try:
+            with preemptible():
+                work(Path(root), plan, plan.bundles[number], lambda line: print(line, flush=True))
+        except Preempted as signal:
+            raise SystemExit(f"Ended by {signal}; what is finished is kept.") from None
 
     def checkpoint(self, root: str, name: str, number: int) -> Any:
         from submitit.helpers import DelayedSubmission

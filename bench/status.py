@@ -244,6 +244,7 @@ def find(root: Path, run: str, warn: Warn) -> RunSpec:
     return next(iter(found.values()))
 
 
+ENDED = {"Preempted": "ended by a signal", "SystemExit": "ended at the time limit", "recorded": "with a record"}
 WHERE = "'bench status --runs' shows the digest of every run."
 
 
@@ -263,7 +264,7 @@ def logs(root: Path, run: str, warn: Warn) -> Iterator[str]:
     for number, start in enumerate(starts, 1):
         job = f", job {start.job}" if start.job else ""
         last = number == len(starts) and holder
-        ended = start.ended or ("under way" if last else "killed without a word")
+        ended = ENDED.get(start.ended or "", start.ended) or ("under way" if last else "killed without a word")
         begun = start.time.replace("T", " ")[:19]
         yield f"start {number}: {begun} UTC on {start.host}, process {start.pid}{job}: {ended}"
     if holder and (step := work.read_step(state)):

@@ -213,7 +213,7 @@ def test_logs_of_a_run_that_is_not_finished_show_its_starts(tmp_path: Path) -> N
     state.mkdir(parents=True)
     work._write_starts(state, [dataclasses.replace(START, ended="Preempted"), START])
     begun = "2026-01-02 03:04:05 UTC on here, process 7, job 42_1"
-    assert logs(tmp_path, 0)[1:] == [f"start 1: {begun}: Preempted", f"start 2: {begun}: killed without a word"]
+    assert logs(tmp_path, 0)[1:] == [f"start 1: {begun}: ended by a signal", f"start 2: {begun}: killed without a word"]
     (state / "progress.json").write_text(json.dumps(dataclasses.asdict(Step(START, "train", 1, 3, 99.6))))
     with leased(state):
         assert logs(tmp_path, 0)[2:] == [f"start 2: {begun}: under way", "now: train, epoch 1/3, 100 images/s"]
