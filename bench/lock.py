@@ -154,9 +154,11 @@ def host(token: str) -> str:
 
 
 def _here() -> str:
-    """This machine, and within it the space in which process ids count: containers may share a name and a disk."""
+    """This machine since its last boot, and within it the space in which process ids count: clones of a machine and
+    containers may share a name and a disk."""
     try:
-        space = os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         space = "-"
     return f"{socket.gethostname()} {space}"

@@ -119,6 +119,7 @@ class Provenance:
     started: str  # UTC, ISO 8601
     seconds: float  # of the whole run, data and measures included; of the last attempt where there were several
     job: str | None = None  # of the batch system
+    shots_sha256: str | None = None  # of the images drawn where the protocol draws some: as in `bench data shots`
 
 
 @dataclass(frozen=True)

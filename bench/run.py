@@ -180,6 +180,8 @@ def _run(
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
     whole = _load(job, transform(protocol, size))
+    if protocol.shots is not None:
+        notes["shots_sha256"] = fewshot.digest(fewshot.sample(whole.train.labels, protocol.shots, spec.seed))
     protocol, trials = search(job, whole, protocol, watch, checkpoints)
     splits = divided(whole, protocol, spec.seed)
     held_out = protocol.train_on == "train"
@@ -391,6 +393,7 @@ def _provenance(job: Job, notes: dict[str, str], started: datetime, seconds: flo
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
         job=batch_job(),
+        shots_sha256=notes.get("shots_sha256"),
     )
 
 

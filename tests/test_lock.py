@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import waiting
 
 from bench import lock as module
 from bench.errors import UsageError
@@ -43,11 +44,10 @@ def test_a_lock_of_another_machine_is_stale_only_when_it_is_not_touched(
 
     thread = threading.Thread(target=hold)
     thread.start()
-    while not lock.exists():
-        time.sleep(0.01)
+    waiting.until(lock.exists)
     with locked(tmp_path / "data.bin", stale=1.2):
         assert released.is_set()
-    thread.join()
+    thread.join(waiting.LONG)
 
 
 def test_a_lock_that_was_lost_is_noticed(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_lock_of_a_holder_that_hangs_is_taken_over(tmp_path: Path, monkeypat
 
 def test_the_lock_of_a_process_that_is_gone_is_free_at_once(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
-    gone.wait()
+    gone.wait(waiting.LONG)
     (tmp_path / "data.bin.lock").write_text(f"{gone.pid}.1 {module._here()} abc\n")
     before = time.monotonic()
     with locked(tmp_path / "data.bin"):
