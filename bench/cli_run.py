@@ -485,7 +485,11 @@ def resume_command(args: argparse.Namespace) -> int:
             continue
         rest = _rest(args, plan, store, taken)
         live = bool(launch.bundle_states(path.parent, tasks or {}))
-        say(f"plan {plan.id}: {len(plan.runs)} runs, {len(rest.runs) if rest else 0} to do.")
+        held = sum(planned.spec.digest in taken for planned in plan.runs)
+        say(
+            f"plan {plan.id}: {console.counted(len(plan.runs), 'run')}, {len(rest.runs) if rest else 0} to do"
+            + (f", {held} with Slurm or another plan." if held else ".")
+        )
         if rest is None:
             continue
         planning.write(rest, args.out)
