@@ -36,7 +36,7 @@ SMALL, LARGE = Resources(), Resources(gpus=1, cpus=8, memory=40.0)
         ([10.0] * 12, 30.0, [3, 3, 3, 3]),  # as many in each as fit
         ([10.0] * 12, 1e9, [12]),
         ([10.0] * 12, 1.0, [1] * 12),  # a run is not divided
-        ([100.0] + [10.0] * 10, 100.0, [10, 1]),  # the long one alone, the short ones together
+        ([10.0] * 10 + [100.0], 100.0, [10, 1]),  # the long one alone, the short ones together
         ([], 60.0, []),
     ],
 )
