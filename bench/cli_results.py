@@ -6,12 +6,15 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench import console
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.report import Report
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -44,47 +47,27 @@ def add_parser(verb: Verb) -> None:
 # tables and plots ----------------------------------------------------------------------------------------------------
 
 
-def write(out: Path) -> list[Path]:
-    """Tables and plots of every record."""
-    from bench import report
-    from bench.store import Store
-
-    return report.write_all(out, list(Store(out).records(console.warn)), console.warn)
-
-
-def print_tables(records: Sequence[Any]) -> None:
-    from bench import report
-
-    for text in report.terminal_tables(records):
-        print(text)
-
-
 def table_command(args: argparse.Namespace) -> int:
-    from bench import report
-
-    records = _records(args.out)
-    paths = report.write_tables(args.out, records, console.warn)
-    print_tables(records)
-    print("\n".join(["Files:", *(f"  {path}" for path in paths)]))
+    made = _report(args.out)
+    paths = made.write_tables(args.out, console.warn)
+    print("\n".join([*made.terminal(), "Files:", *(f"  {path}" for path in paths)]))
     return 0
 
 
 def plot_command(args: argparse.Namespace) -> int:
-    from bench import report
-
-    print("\n".join(str(path) for path in report.write_plots(args.out, _records(args.out))))
+    print("\n".join(str(path) for path in _report(args.out).write_plots(args.out)))
     return 0
 
 
-def _records(out: Path) -> list[Any]:
-    from bench.store import Store
+def _report(out: Path) -> Report:
+    from bench import report
 
-    records = list(Store(out).records(console.warn))
-    if not records:
+    made = report.load(out, console.warn)
+    if made.runs.empty:
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."
         )
-    return records
+    return made
 
 
 # status --------------------------------------------------------------------------------------------------------------

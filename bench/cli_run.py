@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import cli_results, console, grid
+from bench import console, grid
 from bench.errors import UsageError
 from bench.spec import RunSpec
 
@@ -445,15 +445,18 @@ def _say_submitted(arrays: Sequence[Array], plan: Plan, args: argparse.Namespace
 
 def _conclude(args: argparse.Namespace, store: Store, specs: Sequence[RunSpec], troubles: int, refused: bool) -> int:
     """Tables and plots of everything, printed for what was asked. Exit code 2: data were left out; 1: a run failed."""
-    paths = cli_results.write(args.out)
-    records = [record for spec in specs if (record := store.find(spec))]
+    from bench import report
+
+    made = report.load(args.out, console.warn)
+    paths = made.write(args.out, console.warn)
     if args.json:
         from bench.parse import plain
 
+        records = [record for spec in specs if (record := store.find(spec))]
         print(json.dumps({"records": [plain(record) for record in records], "files": [str(path) for path in paths]}))
     else:
-        cli_results.print_tables(records)
-        print("\n".join(["Files:", *(f"  {path}" for path in [args.out / "runs", *paths] if path.suffix != ".svg")]))
+        shown = [f"  {path}" for path in [args.out / "runs", *paths] if path.suffix != ".svg"]
+        print("\n".join([*made.only({spec.digest for spec in specs}).terminal(), "Files:", *shown]))
     return 2 if refused else 1 if troubles else 0
 
 

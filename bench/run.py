@@ -38,6 +38,7 @@ from bench.spec import Protocol, RunSpec, stream
 from bench.store import Store, write_atomically
 
 EMPTY = np.arange(0)
+NO_MEMORY = ("out of memory", "can't allocate memory")  # what allocators say, of accelerators and of torch on a CPU
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ def maker(job: Job) -> str:
 
 def failure_of(error: Exception) -> Failure:
     """The kind of a failure: which of them may pass when the run is tried again depends on it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower():
+    told = str(error).lower()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in told for sign in NO_MEMORY):
         return "memory"
     if isinstance(error, train.Diverged):
         return "diverged"
@@ -464,8 +466,14 @@ def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
 
 
 def count(method: Method, backbone: str, classes: int) -> Counted:
-    """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible."""
-    net = _bare(method, backbone, classes, "cpu")
+    """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible, and
+    UsageError where such a model cannot be made."""
+    try:
+        count_params(method, backbone, classes)
+        net = _bare(method, backbone, classes, "cpu")
+    except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or than integers
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}.") from error
     size = backbones.input_size(net.model)
     own, folded = measure.compute(net, size), measure.merged(method, net)
     other = measure.compute(folded, size) if folded else None

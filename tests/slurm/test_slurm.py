@@ -80,8 +80,10 @@ def at_work(out: Path, but: tuple[str, ...] = ()) -> tuple[str, Start] | None:
     return None
 
 
-def queued() -> list[str]:
-    command = ["squeue", "--noheader", "--array", "--me", "--format=%F_%K %T"]
+def queued(out: Path) -> list[str]:
+    """The tasks of this results folder's plans that Slurm has not ended."""
+    names = ",".join(f"bench-{path.name}" for path in (out / "plans").iterdir())
+    command = ["squeue", "--noheader", "--array", "--me", f"--name={names}", "--format=%F_%K %T"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
@@ -104,9 +106,9 @@ def test_an_array_with_a_killed_a_requeued_and_a_failing_task_ends_whole(tmp_pat
     second, start = wait("another run at work", lambda: at_work(out, but=(killed,)))
     requeued = str(start.job)
     assert subprocess.run(["scontrol", "requeue", requeued]).returncode == 0
-    wait("the requeued task is pending", lambda: f"{requeued} PENDING" in queued())
+    wait("the requeued task is pending", lambda: f"{requeued} PENDING" in queued(out))
     subprocess.run(["scontrol", "update", f"jobid={requeued}", "starttime=now"], check=True)
-    wait("the queue is empty", lambda: not queued(), 900.0)
+    wait("the queue is empty", lambda: not queued(out), 900.0)
 
     seen = status(out)
     assert seen["failed"] == 1 and seen["planned"] >= 1 and seen["running"] == seen["queued"] == 0
@@ -121,7 +123,7 @@ def test_an_array_with_a_killed_a_requeued_and_a_failing_task_ends_whole(tmp_pat
     before = {path: path.read_bytes() for path in (out / "runs").rglob("*.json") if '"done"' in path.read_text()}
 
     bench("resume", "--out", out)
-    wait("the queue is empty", lambda: not queued(), 600.0)
+    wait("the queue is empty", lambda: not queued(out), 600.0)
     seen = status(out)
     assert (seen["done"], seen["failed"], seen["planned"]) == (32, 0, 0)
     assert {path: path.read_bytes() for path in before} == before  # what was finished was not run again
@@ -155,9 +157,9 @@ def test_a_time_limit_is_no_end(tmp_path: Path) -> None:
     state = out / "state" / digest
     wait("it is let go", lambda: read_starts(state)[0].ended is not None)
     job = str(first.job)
-    wait("it is queued again", lambda: any(line.startswith(job) and "PENDING" in line for line in queued()), 120.0)
+    wait("it is queued again", lambda: any(line.startswith(job) and "PENDING" in line for line in queued(out)), 120.0)
     subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], check=True)
     wait("it is begun again", lambda: len(read_starts(state)) == 2)
     bench("cancel", "--out", out)
-    wait("the queue is empty", lambda: not queued())
+    wait("the queue is empty", lambda: not queued(out))
     assert status(out)["planned"] == 1
