@@ -125,9 +125,16 @@ def processes(root: Path, plan: Plan, say: Say) -> int:
     home = planning.folder(root) / plan.id
     waiting, one_at_a_time, troubles = list(range(len(plan.bundles))), threading.Lock(), [0]
     workers: set[subprocess.Popen[str]] = set()
-    ended = threading.Event()
+    ended, served = threading.Event(), [0]
 
     def serve() -> None:
+        try:
+            serve_on()
+        finally:
+            with one_at_a_time:
+                served[0] += 1
+
+    def serve_on() -> None:
         while not ended.is_set():
             with one_at_a_time:
                 if not waiting:
@@ -162,9 +169,8 @@ def processes(root: Path, plan: Plan, say: Say) -> int:
         with present(home), preemptible():
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)  # in short waits, which a signal interrupts
+            while served[0] < len(threads):
+                time.sleep(0.1)  # not in join: one that a signal interrupts takes the thread for ended (Python 3.11)
     finally:
         ended.set()
         for worker in list(workers):
