@@ -13,7 +13,7 @@ import pytest
 from test_cli import PLUGIN
 from test_folder import paint
 
-from bench import cli_results, cli_run, launch, lock, work
+from bench import cli_run, launch, lock, report, work
 from bench import plan as planning
 from bench.cli import main
 from bench.merge import numbers
@@ -25,8 +25,8 @@ BROKEN = PLUGIN.replace("return self.s * y", "raise RuntimeError('broken on purp
 
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables and plots take most of a short run's time, and are tested elsewhere."""
-    monkeypatch.setattr(cli_results, "write", lambda _: [])
+    """Plots take most of a short run's time, and are tested elsewhere."""
+    monkeypatch.setattr(report.Report, "write_plots", lambda *_: [])
 
 
 @pytest.fixture
