@@ -92,7 +92,7 @@ def run_command(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan_command(args)
     _say_loading(args.json)
-    asked, store = grid.make(args, console.warn), Store(args.out)
+    asked, store = grid.make(args, _device(args), console.warn), Store(args.out)
     known = planning.finished(store, (job.spec for job in asked.jobs))
     _warn_of_changed_methods(asked.jobs, known)
     pending, taken = _pending(asked.jobs, known, args)
@@ -119,7 +119,7 @@ def plan_command(args: argparse.Namespace) -> int:
 
     _say_loading(args.json)
     args.dry_run = True  # nothing is prepared, nothing written
-    asked, store = grid.make(args, console.warn), Store(args.out)
+    asked, store = grid.make(args, _device(args), console.warn), Store(args.out)
     known = planning.finished(store, (job.spec for job in asked.jobs))
     pending, taken = _pending(asked.jobs, known, args)
     plan, guessed = _plan_of(args, pending)
@@ -188,6 +188,16 @@ def _left(jobs: Sequence[Job], pending: Sequence[Job], taken: int, args: argpars
         f"{len(pending)} of them failed and are tried again" if args.only_failed else f"{done} of them finished already"
     )
     return told + (f", {taken} queued or running on Slurm" if taken else "")
+
+
+def _device(args: argparse.Namespace) -> str:
+    """What the runs compute on. With --slurm it is the nodes' that counts: a login node need have no GPU."""
+    if args.slurm is None:
+        return grid.device(args.device)
+    gpus = _config(args).slurm.gpus
+    if args.device == "auto" and gpus is not None:
+        return "cuda" if gpus else "cpu"
+    return grid.device("auto") if args.device == "auto" else str(args.device)
 
 
 def _config(args: argparse.Namespace, usual: Slurm | None = None) -> Config:

@@ -56,8 +56,11 @@ def device(asked: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
-def make(args: argparse.Namespace, warn: Warn) -> Grid:
-    """Every run that the arguments ask for: seed by seed, so that an interrupted suite is a whole smaller one."""
+def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
+    """Every run that the arguments ask for, on the device `where`.
+
+    Seed by seed, so that an interrupted suite is a whole smaller one.
+    """
     from bench import cards, registry
     from bench.method import build
 
@@ -73,7 +76,6 @@ def make(args: argparse.Namespace, warn: Warn) -> Grid:
 
     from bench import run
 
-    where = device(args.device)
     for method in methods.values():
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
         for tag in backbones:

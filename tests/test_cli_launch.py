@@ -15,7 +15,7 @@ from test_folder import paint
 
 from bench import cli_run, launch, lock, report, work
 from bench import plan as planning
-from bench.cli import main
+from bench.cli import main, parser
 from bench.merge import numbers
 from bench.plan import Plan
 from bench.store import Store
@@ -253,3 +253,13 @@ def test_cancel_ends_the_process_of_a_plan_and_no_other(
         assert told in capsys.readouterr().out
     assert sleeper.wait(10) == -15
     assert os.getpid() != sleeper.pid and len(plans(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("options", "device"), [("gpus=2", "cuda"), ("gpus=0", "cpu"), ("partition=x", "cpu")])
+def test_the_device_of_job_arrays_is_that_of_the_nodes(
+    options: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login node need have no GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    args = parser().parse_args(["plan", "--method", "lora", "--suite", "pocket", "--slurm", options])
+    assert cli_run._device(args) == device

@@ -144,7 +144,7 @@ def test_a_time_limit_is_no_end(tmp_path: Path) -> None:
     text = README.split("```python\n")[1].split("```")[0]
     plugin.write_text(
         text.replace(
-            "        return self.s * y", "        time.sleep(0.3 * self.training)\n        return self.s * y"
+            "        return self.s * y", "        time.sleep(0.02 * self.training)\n        return self.s * y"
         ).replace("import torch\n", "import time\n\nimport torch\n")
     )
     bench(
