@@ -155,7 +155,7 @@ def test_a_sound_method_passes(backbone: str) -> None:
 def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
     method = (PlantedMerging if FAULTS[fault] == "merging_is_exact" else Planted)(fault)
     promise = {promise.__name__: promise for promise in check.CHECKS}[FAULTS[fault]]
-    with pytest.raises(check.Fault, match="FLOPs" if fault == "heavy" else ""):
+    with pytest.raises(check.Fault, match="FLOPs" if fault == "heavy" else None):
         promise(check.Case(method, "pocket_vit"))
 
 
