@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,6 @@ from bench.record import Epoch
 from bench.spec import Protocol
 
 EVAL_BATCH = 250
-THREAD_BYTES = 1 << 22  # of normalised images that are worth a thread
 
 
 class Diverged(BenchError):
@@ -228,29 +226,28 @@ def normalise(net: Anatomy, images: np.ndarray, augment: Augment | None = None, 
     s is what the model sees: the centre of a larger S, or what `augment` makes of it.
     """
     device, size = net.head.weight.device, backbones.input_size(net.model)
+    if device.type == "cpu" and augment is None:
+        return torch.from_numpy(_normalised(np.asarray(images), size, *backbones.normalisation(net.model)))
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in backbones.normalisation(net.model))
     x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device)
     if augment is not None:
         return augment(x, size, mean, std, seed)
     edge = (x.shape[-1] - size) // 2
     x = x[..., edge : edge + size, edge : edge + size]
-    if device.type != "cpu":
-        return ((x.float() / 255 - mean) / std).contiguous()
-    table = ((torch.arange(256).float() / 255 - mean[:, 0]) / std[:, 0]).numpy()  # (3, 256): the same bits, looked up
-    pixels, out = x.numpy(), np.empty(x.shape, np.float32)
+    return ((x.float() / 255 - mean) / std).contiguous()
 
-    def look_up(first: int) -> None:
-        for picture, whole in zip(pixels[first::threads], out[first::threads], strict=True):
-            for channel in range(3):
-                np.take(table[channel], picture[channel], out=whole[channel], mode="clip")
 
-    threads = max(1, min(torch.get_num_threads(), out.nbytes // THREAD_BYTES))
-    if threads == 1:
-        look_up(0)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(look_up, range(threads)))
-    return torch.from_numpy(out)
+def _normalised(images: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """The same bits on a CPU, several times as fast: one plane at a time, which stays in the cache."""
+    edge = (images.shape[1] - size) // 2
+    out = np.empty((len(images), 3, size, size), np.float32)
+    for image, planes in zip(images[:, edge : edge + size, edge : edge + size], out, strict=True):
+        for channel, plane in enumerate(planes):
+            np.copyto(plane, image[..., channel])
+            plane /= np.float32(255)
+            plane -= np.float32(mean[channel])
+            plane /= np.float32(std[channel])
+    return out
 
 
 @torch.no_grad()
