@@ -127,11 +127,15 @@ def list_command(args: argparse.Namespace) -> int:
 
         rows = [("method", "family", "backbones", "merges", "paper", "hyper-parameters")]
         rows += [
-            (e.name, e.family, " ".join(e.supports), "yes" if e.merges else "no", e.paper, e.defaults)
+            (
+                " = ".join((e.name, *e.aliases)),
+                *(e.family, " ".join(e.supports), "yes" if e.merges else "no", e.paper, e.defaults),
+            )
             for e in registry.entries(args.plugin).values()
         ]
     elif args.what == "backbones":
         rows = [("pocket_vit", "ViT, 32 px, bundled"), ("pocket_swin", "Swin, 32 px, bundled")]
+        rows.append(("cvt_13", "CvT, 224 px, from transformers: pip install 'petbench[cvt]'"))
         rows.append(("any timm tag", "of a VisionTransformer or SwinTransformer, e.g. vit_base_patch16_224.orig_in21k"))
     else:
         from bench import cards
