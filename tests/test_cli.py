@@ -252,6 +252,7 @@ def test_doctor_finds_the_bundled_weights(capsys: pytest.CaptureFixture[str]) ->
     assert "pocket_vit" in text and "torch" in text and "problem" not in text
 
 
+@pytest.mark.slow
 def test_a_suite_killed_again_and_again_is_finished_by_starting_it_again(pets: Path, tmp_path: Path) -> None:
     """SIGKILL at ten seeded moments; afterwards every run has one whole record, and none was repeated or lost."""
     out, chance = tmp_path / "out", random.Random(0)
