@@ -33,9 +33,10 @@ def test_the_readme_shows_the_committed_leaderboard() -> None:
     }
 
 
-def test_every_run_of_the_protocol_is_there_and_done() -> None:
+def test_every_run_of_the_protocol_is_there_and_done_or_refused() -> None:
     records = list(Store(POCKET).records())
-    assert {record.status for record in records} == {"done"}
+    refused = {(record.spec.method, record.spec.backbone) for record in records if record.status == "skipped"}
+    assert {record.status for record in records} == {"done", "skipped"} and refused == {("dtl", "pocket_swin")}
     whole = [record for record in records if record.spec.method in WHOLE]
     assert len(whole) == len(WHOLE) * 8 * 2 * 3
     assert {record.provenance.source for record in records} == {"measured"}
