@@ -29,6 +29,7 @@ def test_trained_parameters_are_those_of_the_equations(kind: str, expected: int)
     assert run.count_params(method(kind), "pocket_vit", 10).method == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's own, over DoRA's norm
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_keeps_every_promise(kind: str) -> None:
