@@ -61,11 +61,14 @@ def work(root: Path, plan: Plan, bundle: Bundle, say: Say) -> int:
 
 def _make(store: Store, plan: Plan, index: int, say: Say) -> str:
     spec, start = plan.runs[index].spec, time.perf_counter()
-    found = store.find(spec)
-    if found is not None and found.status == "done":
+    found, state = store.find(spec), store.state(spec)
+    done = found is not None and found.status == "done"
+    if done and not state.exists() and not lock.beside(state, ".lock").exists():
         return "done"
-    try:
+    try:  # one that is done, but whose process was killed before it had tidied up, is tidied by it
         record = perform(planning.job_of(plan, index), store, plan.settings)
+        if done:
+            return "done"
     except BenchError as error:
         say(f"{title(spec)}  refused: {error}")
         return "refused"
