@@ -338,7 +338,7 @@ def _left_out(jobs: Sequence[Job], known: dict[str, Record], taken: int, args: a
         lines.append(f"tried again: {console.counted(states['failed'], 'run')} that failed")
     fits = {(job.spec.method, job.spec.backbone): job.method for job in jobs}
     for (name, backbone), method in fits.items():
-        if refusal := run.refusal(method, backbone):
+        if refusal := run.check_fit(method, backbone):
             lines.append(f"will be skipped: {name} on {backbone}: {refusal}")
     return lines
 

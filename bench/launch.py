@@ -30,7 +30,7 @@ from bench.parse import parse, plain
 from bench.plan import Bundle, Plan, Resources, Slurm
 from bench.record import Record
 from bench.spec import RunSpec
-from bench.store import Store, write_atomically
+from bench.store import Store, write_json
 from bench.work import Preempted, perform, preemptible
 
 Say = Callable[[str], object]
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
 @contextlib.contextmanager
 def present(home: Path) -> Iterator[None]:
     """While this process is at the plan of this folder, front.json says so: `status` counts on it, `cancel` ends it."""
-    _write(home / "front.json", {"process": lock.token()})
+    write_json(home / "front.json", {"process": lock.token()})
     try:
         yield
     finally:
@@ -230,7 +230,7 @@ def submit(root: Path, plan: Plan) -> list[Array]:
         except submitit.core.utils.FailedJobError as error:
             raise UsageError(f"Slurm refused the jobs: {' '.join(str(error).split())}") from error
         arrays.append(Array(str(jobs[0].job_id).partition("_")[0], tuple(numbers)))
-        _write(home / "arrays.json", plain(arrays))
+        write_json(home / "arrays.json", plain(arrays))
     return arrays
 
 
@@ -320,10 +320,6 @@ def cancel(home: Path) -> list[str]:
     with contextlib.suppress(ProcessLookupError):  # it has just ended
         os.kill(pid, signal.SIGTERM)
     return [*told, f"{home.name}: ended process {pid}"]
-
-
-def _write(path: Path, data: Any) -> None:
-    write_atomically(path, lambda file: file.write_text(json.dumps(data) + "\n"))
 
 
 if __name__ == "__main__":

@@ -487,24 +487,19 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
     )
 
 
-def check_fit(method: Method, backbone: str) -> None:
-    """Raises UsageError where the method's hyper-parameters make no sense on this backbone; no weights are made."""
+def check_fit(method: Method, backbone: str) -> str | None:
+    """Why the method does not fit this backbone; None where it does, or where only a run can tell. No weights are made.
+
+    Raises UsageError where the method's hyper-parameters make no sense on this backbone.
+    """
     try:
         _bare(method, backbone, 2, "meta")
     except UsageError:
         raise
-    except Exception:
-        return  # what does not fit or does not work becomes a record of every run, with its reason
-
-
-def refusal(method: Method, backbone: str) -> str | None:
-    """Why the method does not fit this backbone; None where it does, or where only a run can tell."""
-    try:
-        _bare(method, backbone, 2, "meta")
     except (Incompatible, UnsupportedBackbone) as error:
         return str(error)
     except Exception:
-        return None  # as in check_fit
+        return None  # what does not work becomes a record of every run, with its reason
     return None
 
 

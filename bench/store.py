@@ -12,11 +12,13 @@ fails where one stands already, and a finished one is never replaced.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.errors import Conflict, CorruptRecord, ForeignRecord
 from bench.record import Record, from_json
@@ -113,3 +115,8 @@ def write_atomically(
         (place or (lambda file: os.replace(file, path)))(aside)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Plain data as one line of JSON, atomically."""
+    write_atomically(path, lambda file: file.write_text(json.dumps(data) + "\n"))

@@ -30,7 +30,7 @@ from bench.errors import BenchError, Conflict
 from bench.lock import Held, leased
 from bench.parse import parse, plain
 from bench.record import Failure, Record
-from bench.store import Store, write_atomically
+from bench.store import Store, write_json
 
 if TYPE_CHECKING:
     from bench.run import Job
@@ -161,7 +161,7 @@ def _telling(state: Path, start: Start, watch: Callable[[Progress], None]) -> Ca
         if time.monotonic() - told[0] > 1.0:
             told[0] = time.monotonic()
             step = Step(start, progress.phase, progress.epoch, progress.epochs, progress.images_per_second)
-            _write(state / "progress.json", plain(step))
+            write_json(state / "progress.json", plain(step))
         watch(progress)
 
     return tell
@@ -172,16 +172,12 @@ def read_starts(state: Path) -> list[Start]:
 
 
 def _write_starts(state: Path, starts: Sequence[Start]) -> None:
-    _write(state / "starts.json", plain(starts))
+    write_json(state / "starts.json", plain(starts))
 
 
 def read_step(state: Path) -> Step | None:
     data = _read(state / "progress.json")
     return parse(Step, data, "progress.json") if data else None
-
-
-def _write(path: Path, data: Any) -> None:
-    write_atomically(path, lambda file: file.write_text(json.dumps(data) + "\n"))
 
 
 def _read(path: Path) -> Any:
