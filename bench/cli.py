@@ -170,10 +170,10 @@ def count_command(args: argparse.Namespace) -> int:
 
     method = build(registry.load(args.method, args.plugin), grid.settings(args.set), args.method)
 
-    from bench import run
+    from bench import untrained
     from bench.parse import plain
 
-    counted = run.count(method, args.backbone, args.classes)
+    counted = untrained.count(method, args.backbone, args.classes)
     if args.json:
         print(json.dumps(plain(counted)))
         return 0

@@ -54,6 +54,16 @@ def warn(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr)
 
 
+def silent(_: str) -> None:
+    """Tells nothing: where others print."""
+
+
+def say_loading(quiet: bool) -> None:
+    """torch takes seconds; the line that follows is longer, and covers this one."""
+    if not quiet and sys.stderr.isatty():
+        print("Loading torch ...", end="\r", file=sys.stderr, flush=True)
+
+
 def counted(number: int, what: str) -> str:
     """`1 run`, `5 runs`"""
     return f"{number} {what}" + ("" if number == 1 else "s")

@@ -74,12 +74,12 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
     backbones = (args.backbone or suite.backbone).split(",")
 
-    from bench import run
+    from bench import run, untrained
 
     for method in methods.values():
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
         for tag in backbones:
-            run.check_fit(method, tag)
+            untrained.check_fit(method, tag)
     here, refused = _located(args, wanted, protocol, backbones, warn)
     jobs = [
         run.make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=where)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -21,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import __version__, backbones, measure, metrics, registry, train
+from bench import __version__, backbones, measure, metrics, provenance, registry, train
 from bench.anatomy import Anatomy
 from bench.cards import Dataset
 from bench.checkpoint import Checkpoints
@@ -33,7 +28,7 @@ from bench.dissect import dissect
 from bench.errors import BadData, BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.method import Method, Phase, params, variant
 from bench.parse import parse, plain
-from bench.record import Cost, Failure, Milestone, Params, Provenance, Record, Scores, Storage, Trial
+from bench.record import Cost, Failure, Milestone, Params, Record, Scores, Trial
 from bench.spec import Protocol, RunSpec, stream
 from bench.store import Store, write_atomically
 
@@ -98,7 +93,7 @@ def execute(
     if store and (existing := store.find(job.spec)) is not None and existing.status == "done":
         return existing  # made by another process meanwhile
     started, clock = datetime.now(UTC), time.perf_counter()
-    code_version()  # before a commit made meanwhile could blur it
+    provenance.code_version()  # before a commit made meanwhile could blur it
     notes: dict[str, str] = {}
     files: dict[str, np.ndarray] = {}
 
@@ -106,7 +101,7 @@ def execute(
         return Record(
             spec=job.spec,
             status=status,  # type: ignore[arg-type]
-            provenance=_provenance(job, notes, started, time.perf_counter() - clock),
+            provenance=provenance.of(job, notes, started, time.perf_counter() - clock),
             variant=variant(job.method),
             reason=reason,
             attempts=attempts,
@@ -142,7 +137,7 @@ def lost(job: Job, reason: str, attempts: int) -> Record:
     return Record(
         spec=job.spec,
         status="failed",
-        provenance=_provenance(job, {}, now, 0.0),
+        provenance=provenance.of(job, {}, now, 0.0),
         variant=variant(job.method),
         reason=reason,
         failure="node",
@@ -152,7 +147,8 @@ def lost(job: Job, reason: str, attempts: int) -> Record:
 
 def maker(job: Job) -> str:
     """What a checkpoint must have been made by for its training to go on here with the same numbers."""
-    code = (__version__, code_version(), registry.source_digest(type(job.method)), version("torch"), version("timm"))
+    method = registry.source_digest(type(job.method))
+    code = (__version__, provenance.code_version(), method, version("torch"), version("timm"))
     return f"{job.spec.digest} {code} {job.device} {torch.get_num_threads()} threads"
 
 
@@ -376,139 +372,3 @@ def _small(values: np.ndarray) -> np.ndarray:
 def _save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _provenance(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Provenance:
-    return Provenance(
-        source="measured",
-        code=code_version(),
-        method_sha256=registry.source_digest(type(job.method)),
-        weights_sha256=notes.get("weights_sha256", ""),
-        transform=notes.get("transform", ""),
-        pretrained_on=backbones.pretraining_data(job.spec.backbone) if job.spec.weights == "pretrained" else None,
-        device=job.device,
-        device_name=device_name(job.device),
-        dtype={"fp32": "float32", "bf16": "bfloat16 autocast"}[job.spec.protocol.precision],
-        threads=torch.get_num_threads(),
-        host=socket.gethostname(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm", "numpy")}},
-        started=started.isoformat(timespec="seconds"),
-        seconds=seconds,
-        job=batch_job(),
-        shots_sha256=notes.get("shots_sha256"),
-    )
-
-
-def batch_job() -> str | None:
-    """The id of the batch system's job that this process is part of: 7_3 is task 3 of array 7."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-@cache
-def device_name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-@cache
-def code_version() -> str | None:
-    """Commit of the checkout this package runs from, "+dirty" where its files were changed; None outside a checkout."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "bench", "methods", "datasets")
-        return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A number before and after the method is folded into the backbone; None where it cannot be."""
-
-    unmerged: int
-    merged: int | None
-
-
-@dataclass(frozen=True)
-class CountedParams:
-    method: int
-    head: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Counted:
-    params: CountedParams
-    macs: Folded
-    flops: Folded
-    flops_linear_conv: Folded  # attention products left out, as most papers count
-    flops_counter: str
-    storage_bytes: Storage
-
-
-def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
-    """Before training; no weights are made. Raises Incompatible."""
-    return _counted_params(_bare(method, backbone, classes, "meta"))
-
-
-def count(method: Method, backbone: str, classes: int) -> Counted:
-    """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible, and
-    UsageError where such a model cannot be made."""
-    try:
-        count_params(method, backbone, classes)
-        net = _bare(method, backbone, classes, "cpu")
-    except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or than integers
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}.") from error
-    size = backbones.input_size(net.model)
-    own, folded = measure.compute(net, size), measure.merged(method, net)
-    other = measure.compute(folded, size) if folded else None
-    return Counted(
-        params=_counted_params(net),
-        macs=Folded(own.macs, other.macs if other else None),
-        flops=Folded(own.flops, other.flops if other else None),
-        flops_linear_conv=Folded(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
-        flops_counter=measure.COUNTER,
-        storage_bytes=measure.storage(net),
-    )
-
-
-def check_fit(method: Method, backbone: str) -> str | None:
-    """Why the method does not fit this backbone; None where it does, or where only a run can tell. No weights are made.
-
-    Raises UsageError where the method's hyper-parameters make no sense on this backbone.
-    """
-    try:
-        _bare(method, backbone, 2, "meta")
-    except UsageError:
-        raise
-    except (Incompatible, UnsupportedBackbone) as error:
-        return str(error)
-    except Exception:
-        return None  # what does not work becomes a record of every run, with its reason
-    return None
-
-
-def _bare(method: Method, backbone: str, classes: int, device: str) -> Anatomy:
-    with torch.device(device):
-        net = dissect(backbones.create(backbone, classes=classes, weights="random", device=device))
-        method.attach(net)
-    return net
-
-
-def _counted_params(net: Anatomy) -> CountedParams:
-    return CountedParams(measure.method_params(net), measure.head_params(net), measure.total_params(net))

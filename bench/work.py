@@ -105,7 +105,7 @@ def _hold(
     job: Job, store: Store, settings: Settings, watch: Callable[[Progress], None], held: Held, before: int
 ) -> Record:
     """The run, tried again as often as the settings say; `before` counts the attempts of earlier, failed records."""
-    from bench import run
+    from bench import provenance, run
     from bench.checkpoint import Checkpoints
 
     def guard() -> None:
@@ -123,7 +123,7 @@ def _hold(
             store.write(record)
             break
         mine = Start(
-            socket.gethostname(), os.getpid(), run.batch_job(), datetime.now(UTC).isoformat(timespec="seconds")
+            socket.gethostname(), os.getpid(), provenance.batch_job(), datetime.now(UTC).isoformat(timespec="seconds")
         )
         _write_starts(state, [*starts, mine])
         with _ending(state, starts, mine):

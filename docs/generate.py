@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import registry, run
+from bench import registry, untrained
 from bench.errors import Incompatible
 from bench.method import build
 
@@ -41,7 +41,7 @@ def page() -> str:
 def trained(name: str, backbone: str) -> int | None:
     """Trained parameters at the default settings, head not counted; None where the method refuses the backbone."""
     try:
-        return run.count_params(build(registry.load(name), {}, name), backbone, 10).method
+        return untrained.count_params(build(registry.load(name), {}, name), backbone, 10).method
     except Incompatible:
         return None
 

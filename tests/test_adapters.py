@@ -12,7 +12,7 @@ from conftest import random_net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import registry, run
+from bench import registry, untrained
 from bench.anatomy import Anatomy
 from bench.errors import Incompatible, UsageError
 from bench.method import build
@@ -249,7 +249,7 @@ COUNTS = [
 def test_trained_parameters_equal_the_published_integer(
     name: str, settings: dict[str, object], backbone: str, expected: int
 ) -> None:
-    assert run.count_params(build(load(name), settings, name), backbone, 10).method == expected
+    assert untrained.count_params(build(load(name), settings, name), backbone, 10).method == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from conftest import random_net
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from bench import measure, registry, run
+from bench import measure, registry, untrained
 from bench.anatomy import Anatomy
 from bench.dissect import dissect
 from bench.errors import Incompatible
@@ -300,4 +300,4 @@ COUNTS = [
 
 @pytest.mark.parametrize(("name", "settings", "backbone", "expected"), COUNTS)
 def test_trained_parameters(name: str, settings: dict[str, object], backbone: str, expected: int) -> None:
-    assert run.count_params(build(registry.load(name), settings, name), backbone, 345).method == expected
+    assert untrained.count_params(build(registry.load(name), settings, name), backbone, 345).method == expected

@@ -13,7 +13,7 @@ import pytest
 from test_cli import PLUGIN
 from test_folder import paint
 
-from bench import cli_run, launch, lock, report, work
+from bench import cli_plan, cli_run, launch, lock, report, work
 from bench import plan as planning
 from bench.cli import main, parser
 from bench.merge import numbers
@@ -262,4 +262,4 @@ def test_the_device_of_job_arrays_is_that_of_the_nodes(
     """A login node need have no GPU."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     args = parser().parse_args(["plan", "--method", "lora", "--suite", "pocket", "--slurm", options])
-    assert cli_run._device(args) == device
+    assert cli_plan.device_of(args) == device

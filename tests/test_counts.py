@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import run
+from bench import untrained
 from bench.method import build
 from bench.registry import load
 
@@ -39,32 +39,34 @@ COUNTS = [
 def test_trained_parameters_equal_the_published_integer(
     name: str, settings: dict[str, object], backbone: str, expected: int
 ) -> None:
-    assert run.count_params(build(load(name), settings, name), backbone, 345).method == expected
+    assert untrained.count_params(build(load(name), settings, name), backbone, 345).method == expected
 
 
 def test_the_swin_t_head_of_domainnet_has_its_published_size() -> None:
-    counted = run.count_params(build(load("linear_probe"), {}, "linear_probe"), SWIN, 345)
+    counted = untrained.count_params(build(load("linear_probe"), {}, "linear_probe"), SWIN, 345)
     assert (counted.head, counted.total) == (SWIN_HEAD_345, 27_784_659)
 
 
 def test_flops_of_swin_t_count_attention_products_and_merging_removes_the_overhead() -> None:
-    bare = run.count(build(load("linear_probe"), {}, "linear_probe"), SWIN, 102)
+    bare = untrained.count(build(load("linear_probe"), {}, "linear_probe"), SWIN, 102)
     assert bare.flops.unmerged / 1e9 == pytest.approx(8.9798, abs=5e-5)
     assert bare.macs.unmerged * 2 == bare.flops.unmerged
-    adapters = run.count(build(load("adapters"), {}, "adapters"), SWIN, 102)
+    adapters = untrained.count(build(load("adapters"), {}, "adapters"), SWIN, 102)
     assert adapters.flops.unmerged / 1e9 == pytest.approx(9.3266, abs=5e-5)
     assert adapters.flops.merged is None
-    lora = run.count(build(load("lora"), {}, "lora"), SWIN, 102)
+    lora = untrained.count(build(load("lora"), {}, "lora"), SWIN, 102)
     assert lora.flops.unmerged / 1e9 == pytest.approx(9.071, abs=5e-4)
     assert lora.flops.merged == bare.flops.unmerged
 
 
 def test_flops_of_vit_b_equal_the_published_total() -> None:
-    assert run.count(build(load("full"), {}, "full"), VIT, 1000).flops.unmerged / 1e9 == pytest.approx(35.13, abs=5e-3)
+    assert untrained.count(build(load("full"), {}, "full"), VIT, 1000).flops.unmerged / 1e9 == pytest.approx(
+        35.13, abs=5e-3
+    )
 
 
 def test_storage_is_four_bytes_a_parameter_and_a_header() -> None:
-    counted = run.count(build(load("lora"), {}, "lora"), "pocket_vit", 10)
+    counted = untrained.count(build(load("lora"), {}, "lora"), "pocket_vit", 10)
     for size, params in (
         (counted.storage_bytes.with_head, counted.params.method + counted.params.head),
         (counted.storage_bytes.without_head, counted.params.method),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import check, registry, run
+from bench import check, registry, untrained
 from bench.method import Method, build
 
 pytest.importorskip("peft")
@@ -26,7 +26,7 @@ def method(kind: str) -> Method:
 
 @pytest.mark.parametrize(("kind", "expected"), KINDS.items())
 def test_trained_parameters_are_those_of_the_equations(kind: str, expected: int) -> None:
-    assert run.count_params(method(kind), "pocket_vit", 10).method == expected
+    assert untrained.count_params(method(kind), "pocket_vit", 10).method == expected
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import check, measure, registry, run
+from bench import check, measure, registry, untrained
 from bench.anatomy import Anatomy, Block
 from bench.dissect import dissect
 from bench.errors import Incompatible, UsageError
@@ -89,7 +89,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("name", "settings", "backbone", "expected"), COUNTS)
 def test_counts(name: str, settings: dict[str, object], backbone: str, expected: int) -> None:
-    assert run.count_params(build(registry.load(name), settings, name), backbone, 345).method == expected
+    assert untrained.count_params(build(registry.load(name), settings, name), backbone, 345).method == expected
 
 
 OPTIONS = [

@@ -8,7 +8,7 @@ from conftest import random_net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import measure, registry, run
+from bench import measure, registry, untrained
 from bench.anatomy import Anatomy
 from bench.errors import UsageError
 from bench.method import Method, build
@@ -61,7 +61,7 @@ def test_the_survivors_are_counted_and_nothing_else(scope: str, sparsity: float,
 
 def test_counts_on_vit_b() -> None:
     """12 blocks, two adapters of two matrices 768 x 96, of each of which 60 % survive: 44,237."""
-    counted = run.count_params(make(), "vit_base_patch16_224", 100)
+    counted = untrained.count_params(make(), "vit_base_patch16_224", 100)
     assert counted.method == 48 * 44_237
 
 
