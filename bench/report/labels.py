@@ -20,6 +20,7 @@ ANGLES = tuple(math.tau * turn / 16 for turn in (0, 8, 2, 14, 4, 12, 6, 10, 1, 1
 PLACES = np.asarray([(radius, math.cos(angle), math.sin(angle)) for radius in RADII for angle in ANGLES])
 LED = PLACES[:, 0] >= 14  # so far from its point, a name has a line that leads to it
 GAP = 2.0  # pixels between any two things
+TRIES = 12  # orders; in each, the names that were unlucky in the one before choose first
 CROSSING = 20.0  # what a pixel step of a crossed line weighs, in square pixels of overlap
 
 
@@ -37,26 +38,54 @@ def place(axes: Axes, points: Sequence[Point], names: Sequence[str], lines: Sequ
     inside = np.asarray([frame.x0 + GAP, frame.y0 + GAP, frame.x1 - GAP, frame.y1 - GAP])
     anchors = np.asarray([axes.transData.transform(point) for point in points]).reshape(-1, 2)
     drawn = _along([axes.transData.transform(line) for line in lines])
+    extents = [_extent(axes, name, size, renderer) for name in names]
+    order, tries = _most_crowded_first(anchors), []
+    for _ in range(TRIES):
+        tries.append(_in_turn(order, anchors, extents, drawn, inside, unit))
+        unlucky = tries[-1][1]
+        if not unlucky:
+            break
+        order = [*unlucky, *(index for index in order if index not in unlucky)]
+    chosen, unlucky = min(tries, key=lambda tried: len(tried[1]))
+    for index, best in chosen.items():
+        offset = _offsets(extents[index], unit)[best] / unit
+        _write(axes, points[index], names[index], offset, size, bool(LED[best]))
+    return not unlucky
+
+
+def _in_turn(
+    order: Sequence[int], anchors: Array, extents: Sequence[Array], drawn: Array, inside: Array, unit: float
+) -> tuple[dict[int, int], list[int]]:
+    """The index of each name's place, given one after the other; and the names that disturb something even there."""
     markers = _boxes(anchors, np.full(2, 9.0 * unit))
-    labels, leaders, complete = np.empty((0, 4)), np.empty((0, 2)), True
-    for index in _most_crowded_first(anchors):
-        extent = _extent(axes, names[index], size, renderer)
-        offsets = PLACES[:, 1:] * (PLACES[:, :1] * unit + extent / 2)
+    labels, leaders = np.empty((0, 4)), np.empty((0, 2))
+    chosen: dict[int, int] = {}
+    unlucky: list[int] = []
+    for index in order:
+        extent = extents[index]
+        offsets = _offsets(extent, unit)
         boxes = _boxes(anchors[index] + offsets, extent)
         reach = anchors[index] + np.linspace(0, 1, 40)[:, None] * offsets[:, None]  # (places, 40, 2)
         others = np.concatenate([np.delete(markers, index, axis=0), labels])
-        crossed = (_within(reach[:, :, None], others).any(2) & ~_within(reach, boxes[:, None])).sum(1) * LED
+        between = ~_within(reach, boxes[:, None]) & ~_within(reach, markers[index])
+        crossed = (_within(reach[:, :, None], others).any(2) & between).sum(1) * LED
         over = _shared(boxes[:, None], np.concatenate([others, markers[index : index + 1]])).sum(1)
         covered = _within(np.concatenate([leaders, drawn]), boxes[:, None]).sum(1)
         outside = extent.prod() - _shared(boxes, inside, 0)
         clash = over + outside + CROSSING * (crossed + covered)
         best = int(np.argmin(np.round(clash)))  # the first, which is the nearest, among equals
-        complete = complete and round(float(clash[best])) == 0
+        if round(float(clash[best])) > 0:
+            unlucky.append(index)
         labels = np.concatenate([labels, boxes[best : best + 1]])
         if LED[best]:
             leaders = np.concatenate([leaders, reach[best][~_within(reach[best], boxes[best])]])
-        _write(axes, points[index], names[index], offsets[best] / unit, size, bool(LED[best]))
-    return complete
+        chosen[index] = best
+    return chosen, unlucky
+
+
+def _offsets(extent: Array, unit: float) -> Array:
+    """From a point to the middle of its name, in pixels, for every place."""
+    return PLACES[:, 1:] * (PLACES[:, :1] * unit + extent / 2)
 
 
 def _most_crowded_first(anchors: Array) -> list[int]:

@@ -31,6 +31,7 @@ from bench.store import write_atomically
 Trail = Sequence[tuple[float, float]]  # (cost, headline in %) at the end of each phase
 
 DPI = 150
+SCALES = (1.0, 1.25, 1.5, 1.8, 2.2)  # of a figure of 8 x 5.2 inches
 MARKERS = "os^DvPX<>p"
 COSTS = {
     "params_trained": "trained parameters of the final model, head included",
@@ -66,10 +67,10 @@ def tradeoff_figure(
     intervals: Mapping[Row, tuple[float, float]] | None = None,  # of the headline in %: whiskers
     trails: Mapping[Row, Trail] | None = None,
 ) -> Figure:
-    """Drawn larger and larger until every name has a place of its own."""
+    """Drawn larger the more there is to show, and still larger until every name has a place of its own."""
     shown = table[table[headline].notna() & table[cost].notna()].reset_index(drop=True)
     left_out = sorted(_names(table[table[headline].isna() | table[cost].isna()]))
-    for scale in (1.0, 1.25, 1.5, 1.8, 2.2):
+    for scale in SCALES[min(len(shown) // 12, 2) :]:
         figure = empty(8.0 * scale, 5.2 * scale)
         with mpl.rc_context(_style("ticks")):
             axes = figure.add_subplot()
