@@ -1,14 +1,28 @@
-"""Writes docs/methods.md from the files of methods/: python docs/generate.py. A test holds the two together."""
+"""Writes docs/methods.md from the files of methods/, and the README's leaderboard from the committed results.
+
+    python docs/generate.py
+
+A test holds them together.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pandas as pd
 
 from bench import registry, untrained
 from bench.errors import Incompatible
 from bench.method import build
+from bench.report.cells import column, human, one, three
+from bench.report.tables import dataset_columns
 
-PAGE = Path(__file__).parent / "methods.md"
+ROOT = Path(__file__).parents[1]
+PAGE, README = ROOT / "docs" / "methods.md", ROOT / "README.md"
+RESULTS = ROOT / "results" / "pocket" / "leaderboards" / "pocket.csv"
+SHOWN = "pocket_vit"  # in the README
+TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
 BACKBONES = {"ViT-B/16": "vit_base_patch16_224", "Swin-T": "swin_tiny_patch4_window7_224"}
 
 HEAD = """# Methods
@@ -65,5 +79,23 @@ def section(entry: registry.Entry, shown: list[str]) -> str:
     )
 
 
+def readme() -> str:
+    """The README with its leaderboard: the rows of one backbone, of which no dataset is missing."""
+    rows = pd.read_csv(RESULTS)
+    rows = rows[(rows["backbone"] == SHOWN) & rows["mean_groups"].notna()]
+    columns = {f"`{SHOWN}`": list(rows["method"]), "mean of groups": column(rows, "mean_groups", one)}
+    columns |= {name.replace("_", " "): column(rows, name, one) for name in dataset_columns(rows)}
+    for title, name, show in (
+        ("trained", "params_trained", human),
+        ("GFLOPs", "gflops_unmerged", three),
+        ("MB", "storage_mb", three),
+        ("PE", "pe", lambda value: f"{value:.3f}"),
+    ):
+        columns[title] = column(rows, name, show)
+    lines = [list(columns), ["---", *["--:"] * (len(columns) - 1)], *zip(*columns.values(), strict=True)]
+    return TABLE.sub("".join(f"| {' | '.join(line)} |\n" for line in lines), README.read_text())
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    README.write_text(readme())

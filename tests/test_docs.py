@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import registry
 from bench.cli import parser
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -17,6 +18,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_the_page_of_methods_is_the_one_their_files_give() -> None:
     page = runpy.run_path(str(DOCS / "generate.py"))["page"]()
     assert page == (DOCS / "methods.md").read_text(), "run: python docs/generate.py"
+
+
+def test_the_readme_shows_the_committed_leaderboard() -> None:
+    written = runpy.run_path(str(DOCS / "generate.py"))["readme"]()
+    assert written == (DOCS.parent / "README.md").read_text(), "run: python docs/generate.py"
+    assert len(re.findall(r"^\| \w+ \|.*\| 0\.\d{3} \|$", written, re.MULTILINE)) == len(registry.entries())
 
 
 PAGES = [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"]
