@@ -107,7 +107,7 @@ def plan_of(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[Plan, int]:
     from bench import plan as planning
     from bench.work import Settings
 
-    settings: Settings = Settings(args.retries, float(args.checkpoint_seconds))
+    settings = Settings(args.retries, float(args.checkpoint_seconds))
     config = config_of(args)
     device = jobs[0].device if jobs else "cpu"
     usual = config.slurm.usual(device == "cuda")

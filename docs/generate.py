@@ -15,7 +15,7 @@ import pandas as pd
 from bench import registry, untrained
 from bench.errors import Incompatible
 from bench.method import build
-from bench.report.cells import column, human, one, three
+from bench.report.cells import column, human, one, thousandths, three
 from bench.report.tables import dataset_columns
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def readme() -> str:
         ("trained", "params_trained", human),
         ("GFLOPs", "gflops_unmerged", three),
         ("MB", "storage_mb", three),
-        ("PE", "pe", lambda value: f"{value:.3f}"),
+        ("PE", "pe", thousandths),
     ):
         columns[title] = column(rows, name, show)
     lines = [list(columns), ["---", *["--:"] * (len(columns) - 1)], *zip(*columns.values(), strict=True)]

@@ -45,6 +45,10 @@ def one(value: float) -> str:
     return f"{value:.1f}"
 
 
+def thousandths(value: float) -> str:
+    return f"{value:.3f}"
+
+
 def three(value: float) -> str:
     """Three significant digits, without an exponent."""
     if abs(value) >= 100:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.report.aggregate import MEANS, ORIGIN, SEEN, Groups, Headline
 from bench.report.aggregate import leaderboard as leaderboard
-from bench.report.cells import DASH, aligned, column, human, missing, one, pipe, safe, short, three, unique
+from bench.report.cells import DASH, aligned, column, human, missing, one, pipe, safe, short, thousandths, three, unique
 from bench.report.frame import key_of
 from bench.store import write_atomically
 
@@ -78,7 +78,7 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
     columns["merged"] = column(rows, "gflops_merged", three)
     columns["MB"] = column(rows, "storage_mb", three)
     columns["MB, no head"] = column(rows, "storage_mb_without_head", three)
-    columns["PE"] = column(rows, "pe", lambda value: f"{value:.3f}")
+    columns["PE"] = column(rows, "pe", thousandths)
     columns["seeds"] = [str(count) for count in rows["seeds"]]
     if (rows["coverage"] < 1).any():
         columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
@@ -179,7 +179,7 @@ def terminal(table: pd.DataFrame) -> str:
         columns["params"] = column(rows, "params_trained", human)
         columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
         columns["MB"] = column(rows, "storage_mb", three)
-        columns["PE"] = column(rows, "pe", lambda value: f"{value:.3f}")
+        columns["PE"] = column(rows, "pe", thousandths)
         if rows["failed"].any():
             columns["failed"] = [str(count) for count in rows["failed"]]
         if (rows["coverage"] < 1).any():
