@@ -25,13 +25,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bench import backbones, train
-from bench.anatomy import Anatomy
 from bench.data import prepare
-from bench.data.folder import SUFFIXES
-from bench.data.items import Items, open_image
+from bench.data.items import ImageList, open_image
 from bench.data.prepare import Transform
-from bench.dissect import dissect
+from bench.data.readers.folder import SUFFIXES
+from bench.models import backbones
+from bench.models.families import build_view
+from bench.models.view import ModelView
+from bench.training import loop
 
 WORKERS = 2
 SIZE = 224
@@ -40,7 +41,7 @@ SIZE = 224
 class Files(Dataset[Tensor]):
     """Images decoded and transformed when asked for, as most training scripts do it."""
 
-    def __init__(self, paths: list[Path], net: Anatomy) -> None:
+    def __init__(self, paths: list[Path], net: ModelView) -> None:
         self.paths = paths
         self.transform = transforms.Compose(
             [
@@ -83,8 +84,8 @@ def draw(folder: Path, count: int = 512) -> None:
         Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).save(folder / f"{number:03d}.jpg", quality=90)
 
 
-def from_array(net: Anatomy, images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
-    return (train.normalise(net, images[np.array(batch)]) for batch in batches)
+def from_array(net: ModelView, images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
+    return (loop.normalise(net, images[np.array(batch)]) for batch in batches)
 
 
 def as_bytes(images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
@@ -99,12 +100,12 @@ def seconds(batches: Iterable[Tensor]) -> float:
 
 
 def measure(paths: list[Path], place: Path, batch: int, rounds: int) -> None:
-    items = Items(np.zeros(len(paths), np.int64), tuple(map(str, paths)), lambda i: open_image(paths[i]))
+    items = ImageList(np.zeros(len(paths), np.int64), tuple(map(str, paths)), lambda i: open_image(paths[i]))
     start = time.perf_counter()
     prepare.build(place, lambda: {"train": items, "test": items.take([])}, Transform(SIZE))
     once = time.perf_counter() - start
     images = np.load(place / "train.images.npy", mmap_mode="r")
-    net = dissect(backbones.create("vit_tiny_patch16_224", classes=2, weights="random"))  # for its mean and std
+    net = build_view(backbones.create("vit_tiny_patch16_224", classes=2, weights="random"))  # for its mean and std
     order = Order()
     loader = DataLoader(Files(paths, net), batch_sampler=order, num_workers=WORKERS, persistent_workers=True)
     times: dict[str, list[float]] = {"array": [], "bytes": [], "loader": []}

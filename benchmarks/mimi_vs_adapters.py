@@ -39,12 +39,14 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from bench import backbones, cards, registry, run
-from bench.dissect import dissect
-from bench.errors import BenchError
-from bench.method import Method, build, params
-from bench.record import Record
-from bench.store import Store
+from bench.core import configs
+from bench.core.errors import BenchError
+from bench.core.record import Record
+from bench.core.store import Store
+from bench.models import backbones, registry
+from bench.models.families import build_view
+from bench.models.method import Method, build, params
+from bench.training import execute
 
 SUITE, START = "pocket", 8
 STYLE = {"adapters": ("tab:blue", "o"), "MiMi": ("tab:red", "D"), "adapters, MiMi's schedule": ("tab:gray", "s")}
@@ -62,7 +64,7 @@ class Point:
 
 
 def points(backbone: str, removals: int, control: bool) -> list[Point]:
-    net = dissect(backbones.create(backbone, classes=2, weights="random"))
+    net = build_view(backbones.create(backbone, classes=2, weights="random"))
     asked: list[tuple[str, str, dict[str, object]]] = [
         ("adapters", "adapters", {"sigma": START * 2**k}) for k in range(removals + 1)
     ]
@@ -82,7 +84,7 @@ def neurons_left(name: str, settings: dict[str, object], backbone: str) -> int:
     """MiMi without training goes through the same sizes."""
     cycles = {"cycles": 0} if name == "adapters" else {}
     method = build(registry.load("mimi"), settings | cycles, "mimi")
-    net = dissect(backbones.create(backbone, classes=2, weights="random"))
+    net = build_view(backbones.create(backbone, classes=2, weights="random"))
     method.attach(net)
     method.calibrate(net, lambda _: iter(()))
     for phase in method.phases(method.removals + 1):
@@ -91,13 +93,13 @@ def neurons_left(name: str, settings: dict[str, object], backbone: str) -> int:
     return sum(method.sizes(net).values())
 
 
-def jobs(point: Point, args: argparse.Namespace) -> list[run.Job]:
-    suite = cards.suite(SUITE)
-    protocol = cards.protocol(suite.card.protocol)
+def jobs(point: Point, args: argparse.Namespace) -> list[execute.Job]:
+    suite = configs.suite(SUITE)
+    protocol = configs.protocol(suite.card.protocol)
     if args.epochs != protocol.epochs:  # under the name that `bench run --epochs` gives it
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
     return [
-        run.make_job(point.name, point.method, args.backbone, card, protocol, seed, device=args.device)
+        execute.make_job(point.name, point.method, args.backbone, card, protocol, seed, device=args.device)
         for seed in args.seeds
         for card in suite.datasets[: args.limit]
     ]
@@ -106,7 +108,7 @@ def jobs(point: Point, args: argparse.Namespace) -> list[run.Job]:
 def headline(records: Sequence[Record]) -> float:
     """Of one seed: the mean in % over the suite's groups of the mean over the datasets of a group."""
     score = {r.spec.dataset.partition("/")[2]: r.scores.test for r in records if r.scores}
-    groups = [[score[key] for key in keys if key in score] for keys in cards.suite(SUITE).card.groups.values()]
+    groups = [[score[key] for key in keys if key in score] for keys in configs.suite(SUITE).card.groups.values()]
     return 100 * statistics.mean(statistics.mean(values) for values in groups if values)
 
 
@@ -170,10 +172,10 @@ def main() -> int:
     curves = {point: jobs(point, args) for point in points(args.backbone, args.removals, args.control)}
     store, total = Store(args.out), sum(len(own) for own in curves.values())
     number = 0
-    for n in range(len(args.seeds) * len(cards.suite(SUITE).datasets[: args.limit])):
+    for n in range(len(args.seeds) * len(configs.suite(SUITE).datasets[: args.limit])):
         for point in curves:
             job, number = curves[point][n], number + 1
-            record = run.execute(job, store)
+            record = execute.execute(job, store)
             outcome = f"{record.scores.test:.2%}" if record.scores else f"{record.status}: {record.reason}"
             which = f"{point.curve} σ={point.sigma:g} {job.spec.dataset} seed {job.spec.seed}"
             print(f"[{number}/{total}] {which}  {outcome}", flush=True)

@@ -15,32 +15,34 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from bench import backbones, cards, registry, train
-from bench.anatomy import Anatomy
-from bench.data.splits import Arrays
-from bench.dissect import dissect
-from bench.method import Phase, build
+from bench.core import configs
+from bench.data.splits import ArraySplit
+from bench.models import backbones, registry
+from bench.models.families import build_view
+from bench.models.method import Phase, build
+from bench.models.view import ModelView
+from bench.training import loop
 
 EPOCHS, IMAGES = 1, 400
 
 
-def fresh(method: str, backbone: str) -> Anatomy:
+def fresh(method: str, backbone: str) -> ModelView:
     torch.manual_seed(0)
-    net = dissect(backbones.create(backbone, classes=10, weights="random"))
+    net = build_view(backbones.create(backbone, classes=10, weights="random"))
     build(registry.load(method), {}, method).attach(net)
     return net
 
 
-def harness(net: Anatomy, data: Arrays) -> float:
-    protocol = cards.protocol("pocket@v1")
+def harness(net: ModelView, data: ArraySplit) -> float:
+    protocol = configs.protocol("pocket@v1")
     start = time.perf_counter()
-    train.fit(net, (Phase(EPOCHS),), protocol, data, None, seed=0)
+    loop.fit(net, (Phase(EPOCHS),), protocol, data, None, seed=0)
     return time.perf_counter() - start
 
 
-def bare(net: Anatomy, data: Arrays) -> float:
+def bare(net: ModelView, data: ArraySplit) -> float:
     """A loop as one would write it by hand, over images that are already normalised floats."""
-    protocol = cards.protocol("pocket@v1")
+    protocol = configs.protocol("pocket@v1")
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in backbones.normalisation(net.model))
     x = (torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 255 - mean) / std
     y = torch.from_numpy(data.labels)
@@ -48,7 +50,7 @@ def bare(net: Anatomy, data: Arrays) -> float:
     start = time.perf_counter()
     optimizer = torch.optim.AdamW(parameters, lr=protocol.lr, fused=True)
     steps = EPOCHS * -(-len(y) // protocol.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: train.schedule(step, steps, protocol.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: loop.schedule(step, steps, protocol.warmup))
     for _ in range(EPOCHS):
         for index in torch.randperm(len(y)).split(protocol.batch_size):
             F.cross_entropy(net.model(x[index]), y[index]).backward()
@@ -65,12 +67,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    data = Arrays(rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, IMAGES))
+    data = ArraySplit(rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, IMAGES))
     times: dict[str, list[float]] = {"harness": [], "bare": []}
     for number in range(args.rounds + 1):
         pair = [("harness", harness), ("bare", bare)]
-        for name, loop in pair if number % 2 else reversed(pair):
-            seconds = loop(fresh(args.method, args.backbone), data)
+        for name, trained in pair if number % 2 else reversed(pair):
+            seconds = trained(fresh(args.method, args.backbone), data)
             if number:  # the first round warms up
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -27,10 +27,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench.record import Record
+from bench.core.record import Record
+from bench.core.store import Store
 from bench.report import index
 from bench.report.frame import frame
-from bench.store import Store
 
 REAL = Path(__file__).parents[1] / "results" / "pocket"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import registry, untrained
-from bench.errors import Incompatible
-from bench.method import build
+from bench.core.errors import Incompatible
+from bench.models import registry, static_cost
+from bench.models.method import build
 from bench.report.cells import column, human, one, thousandths, three
 from bench.report.tables import dataset_columns
 
@@ -55,7 +55,7 @@ def page() -> str:
 def trained(name: str, backbone: str) -> int | None:
     """Trained parameters at the default settings, head not counted; None where the method refuses the backbone."""
     try:
-        return untrained.count_params(build(registry.load(name), {}, name), backbone, 10).method
+        return static_cost.count_params(build(registry.load(name), {}, name), backbone, 10).method
     except Incompatible:
         return None
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy, Block, Slot
-from bench.errors import Incompatible
+from bench.core.errors import Incompatible
+from bench.models.view import Block, HookPoint, ModelView
 
 SLICES = 12  # of a block
 
@@ -25,7 +25,7 @@ class Slices(nn.Module):
     Sigma: (rows r, columns r) holds the cores, each where its slice stands in the weight; a subclass gives it.
     """
 
-    def __init__(self, U: nn.Parameter, V: nn.Parameter, slot: Slot, scale: float, dropout: float) -> None:
+    def __init__(self, U: nn.Parameter, V: nn.Parameter, slot: HookPoint, scale: float, dropout: float) -> None:
         super().__init__()
         self.U, self.V, self.scale = U, V, scale
         self.rows, self.columns = (size // len(V) for size in (slot.d_out, slot.d_in))
@@ -40,12 +40,12 @@ class Slices(nn.Module):
         mixed = self.dropout(F.linear(read, self.cores()))
         return self.scale * F.linear(mixed.unflatten(-1, (self.rows, -1)), self.V).flatten(-2)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         write, read = (torch.block_diag(*[m] * n) for m, n in ((self.V, self.rows), (self.U, self.columns)))
         return W + self.scale * write @ self.cores() @ read, b
 
 
-def slots(net: Anatomy) -> Iterator[tuple[Block, Slot]]:
+def slots(net: ModelView) -> Iterator[tuple[Block, HookPoint]]:
     """Every linear with its block, in the order of the slices."""
     for block in net.blocks:
         if block.linear["fc1"].d_out != 4 * block.dim or block.linear["fc2"].d_in != 4 * block.dim:
@@ -55,7 +55,7 @@ def slots(net: Anatomy) -> Iterator[tuple[Block, Slot]]:
             yield block, block.linear[name]
 
 
-def pairs(net: Anatomy, rank: int) -> dict[int, tuple[nn.Parameter, nn.Parameter]]:
+def pairs(net: ModelView, rank: int) -> dict[int, tuple[nn.Parameter, nn.Parameter]]:
     """U, Kaiming-uniform (a = sqrt 5), and V, zero, for every width."""
     return {
         dim: (

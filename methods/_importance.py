@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.anatomy import Anatomy
+from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck
 
 Look = Callable[[], Iterator[tuple[Tensor, Tensor]]]
@@ -34,56 +34,56 @@ Scores = dict[str, Tensor]
 """By the adapter's name, one number a neuron."""
 
 
-def importance(measure: str, net: Anatomy, look: Look) -> Scores:
+def importance(measure: str, net: ModelView, look: Look) -> Scores:
     if not adapters(net):
         return {}
     return {name: scores.detach().cpu() for name, scores in MEASURES[measure](net, look).items()}
 
 
-def adapters(net: Anatomy) -> dict[str, Bottleneck]:
+def adapters(net: ModelView) -> dict[str, Bottleneck]:
     return {name: module for name, module in net.pet.items() if isinstance(module, Bottleneck)}
 
 
-def weights(net: Anatomy) -> list[Tensor]:
+def weights(net: ModelView) -> list[Tensor]:
     """W_down (N, M) and W_up (M, N) of every adapter, in turn."""
     return [linear.weight for m in adapters(net).values() for linear in (m.down, m.up)]
 
 
-def per_neuron(net: Anatomy, values: Sequence[Tensor]) -> Scores:
+def per_neuron(net: ModelView, values: Sequence[Tensor]) -> Scores:
     """The mean over each neuron's weights of numbers that stand in the places of `weights(net)`."""
     pairs = zip(adapters(net), values[::2], values[1::2], strict=True)
     return {name: (down.sum(1) + up.sum(0)) / (2 * down.shape[1]) for name, down, up in pairs}
 
 
-def mimi(net: Anatomy, _: Look) -> Scores:
+def mimi(net: ModelView, _: Look) -> Scores:
     return per_neuron(net, [w.abs() for w in weights(net)])
 
 
-def unnormalised(net: Anatomy, _: Look) -> Scores:
+def unnormalised(net: ModelView, _: Look) -> Scores:
     return {name: m.down.weight.abs().sum(1) + m.up.weight.abs().sum(0) for name, m in adapters(net).items()}
 
 
-def down(net: Anatomy, _: Look) -> Scores:
+def down(net: ModelView, _: Look) -> Scores:
     return {name: m.down.weight.abs().mean(1) for name, m in adapters(net).items()}
 
 
-def gradient(net: Anatomy, look: Look) -> Scores:
+def gradient(net: ModelView, look: Look) -> Scores:
     return per_neuron(net, [g.abs() for g in loss_gradient(net, weights(net), look)])
 
 
-def snip(net: Anatomy, look: Look) -> Scores:
+def snip(net: ModelView, look: Look) -> Scores:
     pairs = zip(weights(net), loss_gradient(net, weights(net), look), strict=True)
     return per_neuron(net, [(g * w).abs() for w, g in pairs])
 
 
-def grasp(net: Anatomy, look: Look) -> Scores:
+def grasp(net: ModelView, look: Look) -> Scores:
     g = loss_gradient(net, weights(net), look)
     pairs = zip(weights(net), loss_gradient(net, weights(net), look, along=g), strict=True)
     return per_neuron(net, [w * Hg for w, Hg in pairs])
 
 
 @torch.no_grad()
-def activation(net: Anatomy, look: Look) -> Scores:
+def activation(net: ModelView, look: Look) -> Scores:
     total = {name: m.down.weight.new_zeros(m.hidden) for name, m in adapters(net).items()}
     tokens = dict.fromkeys(total, 0)
 
@@ -105,17 +105,17 @@ def activation(net: Anatomy, look: Look) -> Scores:
     return {name: total[name] / tokens[name] for name in total}
 
 
-def random(net: Anatomy, _: Look) -> Scores:
+def random(net: ModelView, _: Look) -> Scores:
     return {name: torch.rand(m.hidden) for name, m in adapters(net).items()}
 
 
-MEASURES: dict[str, Callable[[Anatomy, Look], Scores]] = {
+MEASURES: dict[str, Callable[[ModelView, Look], Scores]] = {
     f.__name__: f for f in (mimi, unnormalised, down, gradient, snip, grasp, activation, random)
 }
 
 
 def loss_gradient(
-    net: Anatomy, tensors: Sequence[Tensor], look: Look, along: Sequence[Tensor] | None = None
+    net: ModelView, tensors: Sequence[Tensor], look: Look, along: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
     """g of the mean cross-entropy over all images looked at; with `along` v, H v."""
     total, images = [torch.zeros_like(tensor) for tensor in tensors], 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import Incompatible
+from bench.core.errors import Incompatible
 
 
 class Kronecker(nn.Module):

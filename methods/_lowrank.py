@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Block, Slot
-from bench.errors import Incompatible, UsageError
+from bench.core.errors import Incompatible, UsageError
+from bench.models.view import Block, HookPoint
 
 TARGETS = ("q", "k", "v", "qkv", "proj", "fc1", "fc2")
 
@@ -35,11 +35,11 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.linear(F.linear(self.dropout(x), self.A), self.B)  # (..., d_in) -> (..., d_out)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return W + self.scale * self.B @ self.A, b
 
 
-def linears(block: Block, targets: tuple[str, ...]) -> list[Slot]:
+def linears(block: Block, targets: tuple[str, ...]) -> list[HookPoint]:
     """The block's linears of those names."""
     for target in targets:
         if target not in TARGETS:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy
+from bench.models.view import ModelView
 
 
 class Prompts(nn.Module):
@@ -22,7 +22,7 @@ class Prompts(nn.Module):
         return self.dropout(self.tokens)
 
 
-def xavier_bound(net: Anatomy) -> float:
+def xavier_bound(net: ModelView) -> float:
     """sqrt(6 / (3 K K + M)): the Xavier-uniform range of the patch embedding, K x K pixels to width M."""
     conv = net.stem[0].module
     assert isinstance(conv, nn.Conv2d)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy, Slot
-from bench.method import Shape
+from bench.models.method import Shape
+from bench.models.view import HookPoint, ModelView
 
 
 class ScaleShift(nn.Module):
@@ -22,11 +22,11 @@ class ScaleShift(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         return self.gamma * y + self.beta  # (..., M) -> (..., M)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return self.gamma[:, None] * W, self.gamma * b + self.beta
 
 
-def norms(net: Anatomy) -> Iterator[Slot]:
+def norms(net: ModelView) -> Iterator[HookPoint]:
     """Every layer norm: of the patches, of each block, in front of each of Swin's reductions, and the last."""
     yield from net.stem[1:]
     for block in net.blocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.anatomy import Anatomy, Block
+from bench.models.view import Block, ModelView
 
 
 def to_map(x: Tensor, grid: tuple[int, int], prefix: int) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,7 @@ def from_map(m: Tensor, prefix_tokens: Tensor, like: Tensor) -> Tensor:
     return tokens.view(*like.shape[:-1], tokens.shape[-1])
 
 
-def blocks_with_patches_out(net: Anatomy) -> tuple[Block, ...]:
+def blocks_with_patches_out(net: ModelView) -> tuple[Block, ...]:
     """The blocks whose patches something reads: not the last one of a ViT whose head reads the class token alone.
 
     What a method adds there to the patches only has no effect and could not learn.

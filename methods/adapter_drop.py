@@ -17,9 +17,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck, hidden_size
 
 
@@ -56,7 +56,7 @@ class AdapterDrop(Method):
     def kept(self, depth: int) -> int:
         return depth - 5 * depth // 12 if self.keep is None else self.keep
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         count = self.kept(len(net.blocks))
         if count > len(net.blocks):
             raise Incompatible(f"adapter_drop: keep = {count}, but the backbone has {len(net.blocks)} blocks.")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 class ChannelScaled(nn.Module):
@@ -49,7 +49,7 @@ class AdapterPlus(Method):
         if self.hidden < 1 or not 0 <= self.drop_path < 1:
             raise ValueError(f"hidden = {self.hidden} must be at least 1, and drop_path = {self.drop_path} in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             block.mlp.add_to_sum(ChannelScaled(block.dim, self.hidden, self.drop_path))
 

@@ -13,8 +13,8 @@ Ours differs: layer norms stay frozen (Houlsby trains them).
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck, hidden_size
 
 
@@ -33,7 +33,7 @@ class Adapters(Method):
         if self.sigma <= 0 or (self.hidden is not None and self.hidden < 1):
             raise ValueError(f"sigma = {self.sigma} must be positive, and hidden = {self.hidden} at least 1")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             size = self.hidden or hidden_size(block.dim, self.sigma, self.basis, block.linear["fc1"].d_out / block.dim)
             for branch in (block.attn, block.mlp):

@@ -10,8 +10,8 @@ fixes neither the size nor the exact place: ours are those of the adapters after
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck, hidden_size
 
 
@@ -29,7 +29,7 @@ class AdaptersOnAttention(Method):
         if self.sigma <= 0 or (self.hidden is not None and self.hidden < 1):
             raise ValueError(f"sigma = {self.sigma} must be positive, and hidden = {self.hidden} at least 1")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             size = self.hidden or hidden_size(block.dim, self.sigma, "dim", 0)
             block.attn.then(Bottleneck(block.dim, size, self.bias))

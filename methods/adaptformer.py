@@ -12,8 +12,8 @@ arXiv 2205.13535, section 3.2. The counts that Marouf et al. (MiMi) print for it
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._parallel import Parallel
 
 
@@ -32,7 +32,7 @@ class AdaptFormer(Method):
             asked = f"hidden = {self.hidden}, scale = {self.scale}, dropout = {self.dropout}"
             raise ValueError(f"{asked}: hidden must be at least 1, scale not zero, dropout in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             block.mlp.add(Parallel(block.dim, self.hidden, self.scale, self.dropout, self.norm), of="stream")
 

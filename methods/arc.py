@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 class Recomposed(nn.Module):
@@ -34,7 +34,7 @@ class Recomposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + F.linear(self.drop(self.c * (x @ self.U)), self.U) + self.b  # (..., M) -> (..., M)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return W + (W @ self.U * self.c) @ self.U.T, b + W @ self.b
 
 
@@ -53,7 +53,7 @@ class ARC(Method):
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"rank = {self.rank} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"No linear of {type(net.model).__name__} reads the norm before attention directly.")
         shared: dict[tuple[int, int], nn.Parameter] = {}  # U by width and branch

@@ -13,8 +13,8 @@ Transformers", AAAI 2023, arXiv 2203.16329.
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Phase
+from bench.models.method import Method, Phase
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class AttBlocks(Method):
         if self.lr_factor <= 0:
             raise ValueError(f"lr_factor = {self.lr_factor} must be positive")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         operators = tuple(f"{block.attn.op}." for block in net.blocks)
         net.unfreeze(lambda name: name.startswith(operators))
 

@@ -11,8 +11,8 @@ Ben Zaken, Goldberg, Ravfogel, "BitFit", ACL 2022, arXiv 2106.10199, section 3.
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method
+from bench.models.method import Method
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class BitFit(Method):
     merges = True
     paper = "Ben Zaken et al. 2022, arXiv 2106.10199"
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         net.unfreeze(lambda name: name.endswith(".bias") or (self.tables and name.endswith("_bias_table")))

@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._kronecker import Kronecker, KroneckerAdapter, glorot, hidden_multiple, new_rule
 
 
@@ -56,7 +56,7 @@ class Compacter(Method):
         if self.hidden is not None and (self.hidden < 1 or self.hidden % self.n):
             raise ValueError(f"hidden = {self.hidden} must be a positive multiple of n = {self.n}")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         rule: Tensor | None = None if self.rule == "own" else new_rule(self.n)
         if rule is not None and self.rule == "fixed":
             rule = rule.detach()

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy, Block
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import Block, ModelView
 from methods._spatial import from_map, to_map
 
 
@@ -65,7 +65,7 @@ class Convpass(Method):
             asked = f"hidden = {self.hidden}, scale = {self.scale}, dropout = {self.dropout}"
             raise ValueError(f"{asked}: hidden must be at least 1, scale not zero, dropout in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             for branch in (block.attn,) if self.beside == "attn" else (block.attn, block.mlp):
                 branch.add(Bypass(block, self.hidden, self.scale, self.dropout, self.xavier))

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy, Block, Wire
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import Block, ModelView, SideChannel
 from methods._spatial import from_map, to_map
 
 
@@ -49,8 +49,8 @@ class Side(nn.Module):
         self.A = nn.Parameter(torch.empty(rank, dim))
         self.C = nn.Parameter(torch.zeros(dim, rank))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-        self.before: Wire | None = None
-        self.behind: Wire | None = None
+        self.before: SideChannel | None = None
+        self.behind: SideChannel | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.linear(F.linear(x, self.A), self.C)  # (B, N, M)
@@ -79,7 +79,7 @@ class DTL(Method):
         if self.rank < 1 or (self.start is not None and self.start < 0):
             raise ValueError(f"rank = {self.rank} must be at least 1, and start = {self.start} not be negative")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(
                 f"DTL's side path has one width, but the blocks of {type(net.model).__name__} have several."
@@ -90,7 +90,7 @@ class DTL(Method):
         g = Global(net.blocks[0]) if self.plus else nn.Identity()
         path = [Side(block.dim, self.rank, self.beta, g if block.index >= start else None) for block in net.blocks]
         for side, following in zip(path, path[1:], strict=False):
-            side.behind = following.before = Wire()
+            side.behind = following.before = SideChannel()
         for block, side in zip(net.blocks, path, strict=True):
             block.out.add(side)
 

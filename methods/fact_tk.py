@@ -17,14 +17,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy, Slot
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import HookPoint, ModelView
 from methods._fact import SLICES, Slices, pairs, slots
 
 
 class Tucker(Slices):
     def __init__(
-        self, U: nn.Parameter, V: nn.Parameter, P: Tensor, C: nn.Parameter, slot: Slot, scale: float, dropout: float
+        self,
+        U: nn.Parameter,
+        V: nn.Parameter,
+        P: Tensor,
+        C: nn.Parameter,
+        slot: HookPoint,
+        scale: float,
+        dropout: float,
     ) -> None:
         super().__init__(U, V, slot, scale, dropout)
         self.C = C
@@ -49,7 +56,7 @@ class FacTTK(Method):
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"rank = {self.rank} must be at least 1, and dropout = {self.dropout} lie in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         shared = pairs(net, self.rank)
         C = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.rank, self.rank, self.rank)))
         P = nn.init.xavier_uniform_(torch.empty(SLICES * len(net.blocks), self.rank))

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy, Slot
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import HookPoint, ModelView
 from methods._fact import SLICES, Slices, pairs, slots
 
 
 class TensorTrain(Slices):
-    def __init__(self, U: nn.Parameter, V: nn.Parameter, slot: Slot, scale: float, dropout: float) -> None:
+    def __init__(self, U: nn.Parameter, V: nn.Parameter, slot: HookPoint, scale: float, dropout: float) -> None:
         super().__init__(U, V, slot, scale, dropout)
         rank = len(U)
         bound = rank**-0.5  # Kaiming-uniform, a = sqrt 5, of one core
@@ -47,7 +47,7 @@ class FacTTT(Method):
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"rank = {self.rank} must be at least 1, and dropout = {self.dropout} lie in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         shared = pairs(net, self.rank)
         for block, slot in slots(net):
             slot.add(TensorTrain(*shared[block.dim], slot, self.scale, self.dropout))

@@ -5,8 +5,8 @@ It takes a smaller learning rate than methods that train few or new parameters: 
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Phase
+from bench.models.method import Method, Phase
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Full(Method):
         if self.lr_factor <= 0:
             raise ValueError(f"lr_factor = {self.lr_factor} must be positive")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         net.unfreeze(lambda name: True)
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:

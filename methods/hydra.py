@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 class LowRank(nn.Module):
@@ -34,7 +34,7 @@ class LowRank(nn.Module):
         added: Tensor = self.scale * self.B(self.A(x))
         return added  # (..., d_in) -> (..., d_out)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return W + self.scale * self.B.weight @ self.A.weight, b + self.scale * self.B(self.A.bias)
 
 
@@ -44,7 +44,7 @@ class Sequential(LowRank):
     def forward(self, y: Tensor) -> Tensor:
         return y + super().forward(y)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return W + self.scale * self.B.weight @ (self.A.weight @ W), b + super().forward(b)
 
 
@@ -61,7 +61,7 @@ class Hydra(Method):
         if self.rank < 1 or self.scale == 0:
             raise ValueError(f"rank = {self.rank} must be at least 1, and scale = {self.scale} not zero")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             for slot in (block.linear["proj"], block.linear["fc2"]):
                 slot.then(Sequential(slot.d_out, slot.d_out, self.rank, self.scale))  # first: it must read W x alone

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._lowrank import ends, linears
 
 
@@ -56,7 +56,7 @@ class Kronecker(nn.Module):
             y = torch.einsum("...irp,iqr->...pq", mixed, self.u).flatten(-2)
         return self.scale * y if self.bias is None else self.scale * y + self.bias
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         A = self.slow[0] @ self.slow[1] if len(self.slow) == 2 else self.slow[0]
         update = torch.einsum("ips,iqt->pqst", A, self.u @ self.v).reshape(W.shape)
         return W + self.scale * update, b if self.bias is None else b + self.bias
@@ -87,7 +87,7 @@ class KAdaptation(Method):
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets = {self.targets} must name at least one, each once")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         n = self.products(net.shape)
         slow = {
             target: [random(n, n, 1), random(n, 1, n)] if self.slow == "rank1" else [random(n, n, n)]

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method
+from bench.core.errors import Incompatible
+from bench.models.method import Method
+from bench.models.view import ModelView
 from methods._spatial import blocks_with_patches_out, from_map, to_map
 
 
@@ -43,7 +43,7 @@ class LePE(Method):
     paper = "He et al. 2023, arXiv 2203.16329"
     supports = "vit swin"
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"The values of {type(net.model).__name__} do not lie on the grid of its queries.")
         for block in blocks_with_patches_out(net):

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class LinearProbe(Method):
     family = "baseline"
     merges = True
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         pass
 
     def count(self, shape: Shape) -> int:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.anatomy import Anatomy
-from bench.method import Method
+from bench.models.method import Method
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,6 @@ class LNTuning(Method):
     paper = "He et al. 2023, arXiv 2203.16329"
     merges = True
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         norms = {path for path, module in net.model.named_modules() if isinstance(module, nn.LayerNorm)}
         net.unfreeze(lambda name: name.rpartition(".")[0] in norms)

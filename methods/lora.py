@@ -14,9 +14,9 @@ include it.
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape, added_later
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape, omit_default
+from bench.models.view import ModelView
 from methods._lowrank import LowRank, ends, linears
 
 
@@ -25,8 +25,8 @@ class LoRA(Method):
     rank: int = 8
     alpha: float = 8.0
     targets: tuple[str, ...] = ("q", "v")  # of q, k, v, qkv, proj, fc1, fc2
-    bias: Literal["none", "lora_only"] = added_later("none")
-    dropout: float = added_later(0.0)
+    bias: Literal["none", "lora_only"] = omit_default("none")
+    dropout: float = omit_default(0.0)
 
     family = "low-rank"
     paper = "Hu et al. 2022, arXiv 2106.09685"
@@ -38,7 +38,7 @@ class LoRA(Method):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         slots = [slot for block in net.blocks for slot in linears(block, self.targets)]
         for slot in slots:
             slot.add(LowRank(slot.d_in, slot.d_out, self.rank, self.alpha / self.rank, self.dropout))

@@ -11,8 +11,8 @@ The paper gives neither rank nor scale: its counts are those of r = 4 on q and v
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._lowrank import LowRank, ends, linears
 
 
@@ -30,7 +30,7 @@ class LoRAFix(Method):
         if self.rank < 1 or not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"rank = {self.rank} must be at least 1, and targets = {self.targets} name each once")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             for slot in linears(block, self.targets):
                 slot.add(LowRank(slot.d_in, slot.d_out, self.rank, self.alpha / self.rank, fixed=True))

@@ -32,9 +32,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible, UsageError
-from bench.method import Batches, Method, Phase, Shape, added_later
+from bench.core.errors import Incompatible, UsageError
+from bench.models.method import Batches, Method, Phase, Shape, omit_default
+from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck, hidden_size
 from methods._importance import adapters, importance
 
@@ -45,14 +45,14 @@ class MiMi(Method):
     basis: Literal["dim", "mlp"] = "dim"
     rho: float = 0.5
     cycles: int = 2  # removals; there is one more stretch of training
-    sigma_target: float | None = added_later(None)  # instead of cycles
-    score: Literal["mimi", "unnormalised", "random", "down", "gradient", "snip", "grasp", "activation"] = added_later(
+    sigma_target: float | None = omit_default(None)  # instead of cycles
+    score: Literal["mimi", "unnormalised", "random", "down", "gradient", "snip", "grasp", "activation"] = omit_default(
         "mimi"
     )
-    scope: Literal["global", "local"] = added_later("global")  # local: the same fraction of every adapter
-    iterative: bool = added_later(True)
-    at_start: bool | None = added_later(None)  # all removals before training; None: with snip and grasp
-    score_batches: int = added_later(8)  # of training data, for the scores that look at it
+    scope: Literal["global", "local"] = omit_default("global")  # local: the same fraction of every adapter
+    iterative: bool = omit_default(True)
+    at_start: bool | None = omit_default(None)  # all removals before training; None: with snip and grasp
+    score_batches: int = omit_default(8)  # of training data, for the scores that look at it
 
     family = "adapters"
     paper = "Marouf et al. 2024, WACV"
@@ -85,7 +85,7 @@ class MiMi(Method):
     def left(self, neurons: int, removals: int) -> int:
         return math.floor(neurons * (1 - self.rho) ** removals + 1e-9)
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         sizes = [self.hidden(block.dim, net.shape) for block in net.blocks]
         most = max(sizes) if self.scope == "local" else 2 * sum(sizes)
         if self.left(most, self.removals) == 0:
@@ -96,7 +96,7 @@ class MiMi(Method):
             for branch in (block.attn, block.mlp):
                 branch.then(Bottleneck(block.dim, size))
 
-    def calibrate(self, net: Anatomy, batches: Batches) -> None:
+    def calibrate(self, net: ModelView, batches: Batches) -> None:
         if self.prunes_first:
             self.prune(net, batches, self.removals)
 
@@ -110,14 +110,14 @@ class MiMi(Method):
         lengths = [epochs // stretches + (k >= stretches - epochs % stretches) for k in range(stretches)]
         return tuple(Phase(n, f"cycle {k}", self._after(k)) for k, n in enumerate(lengths))
 
-    def _after(self, stretch: int) -> Callable[[Anatomy, Batches], None] | None:
+    def _after(self, stretch: int) -> Callable[[ModelView, Batches], None] | None:
         """What follows a stretch of training: the next removal, or all of them after the first."""
         if self.prunes_first or stretch == self.removals or (stretch > 0 and not self.iterative):
             return None
         removals = stretch + 1 if self.iterative else self.removals
         return lambda net, batches: self.prune(net, batches, removals)
 
-    def prune(self, net: Anatomy, batches: Batches, removals: int) -> None:
+    def prune(self, net: ModelView, batches: Batches, removals: int) -> None:
         """Leaves as many neurons as there are after that many removals since the start."""
         scores = importance(self.score, net, lambda: batches(self.score_batches))
         if self.scope == "global":
@@ -125,7 +125,7 @@ class MiMi(Method):
             keep_best(net, scores, self.left(neurons, removals))
         else:
             for name, own in scores.items():
-                neurons = self.hidden(net.adopted[name][1].d_out, net.shape)
+                neurons = self.hidden(net.added_modules[name][1].d_out, net.shape)
                 keep_best(net, {name: own}, self.left(neurons, removals))
 
     def count(self, shape: Shape) -> int | None:
@@ -139,12 +139,12 @@ class MiMi(Method):
             sizes = [(shape.dims[0], self.left(sum(n for _, n in sizes), self.removals))]
         return sum(2 * dim * n for dim, n in sizes)
 
-    def sizes(self, net: Anatomy) -> dict[str, int]:
+    def sizes(self, net: ModelView) -> dict[str, int]:
         """Neurons left in every adapter, 0 where it has disappeared."""
         left = dict.fromkeys((b.exit.label for block in net.blocks for b in (block.attn, block.mlp)), 0)
-        return left | {net.adopted[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
+        return left | {net.added_modules[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
 
-    def reshape(self, net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
+    def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         for name in adapters(net):
             net.detach(name)
         self.attach(net)  # anew: what this one lost before training, the stored one may have kept
@@ -156,7 +156,7 @@ class MiMi(Method):
                 adapter.keep(torch.arange(len(weight)))
 
 
-def keep_best(net: Anatomy, scores: Mapping[str, Tensor], count: int) -> None:
+def keep_best(net: ModelView, scores: Mapping[str, Tensor], count: int) -> None:
     """Removes all but the `count` most important neurons of the adapters that have scores here."""
     if not scores:
         return

@@ -11,8 +11,8 @@ A baseline of Marouf et al., "MiMi", WACV 2024, table 1, which does not define i
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Phase, Shape
+from bench.models.method import Method, Phase, Shape
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MLPBlocks(Method):
         if self.lr_factor <= 0:
             raise ValueError(f"lr_factor = {self.lr_factor} must be positive")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         linears = tuple(f"{block.linear[name].path}." for block in net.blocks for name in ("fc1", "fc2"))
         net.unfreeze(lambda name: name.startswith(linears))
 

@@ -14,8 +14,8 @@ Ours differs: N = M / sigma as for adapters here; the paper's 512 neurons are me
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._bottleneck import hidden_size
 from methods._parallel import Parallel
 
@@ -36,7 +36,7 @@ class ParallelAdapters(Method):
         if self.scale == 0:
             raise ValueError("scale = 0 switches every adapter off; the paper's is 4")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             size = self.hidden or hidden_size(block.dim, self.sigma, "dim", 0)
             for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._kronecker import Kronecker, KroneckerAdapter, glorot, hidden_multiple, new_rule
 
 
@@ -52,7 +52,7 @@ class PHMAdapter(Method):
         if self.hidden is not None and (self.hidden < 1 or self.hidden % self.n):
             raise ValueError(f"hidden = {self.hidden} must be a positive multiple of n = {self.n}")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         rule = new_rule(self.n) if self.rule == "shared" else None
         for block in net.blocks:
             size = self.hidden or hidden_multiple(block.dim, self.sigma, self.n)

@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 class GroupedBottleneck(nn.Module):
@@ -38,7 +38,7 @@ class GroupedBottleneck(nn.Module):
         up = torch.einsum("...gh,gmh->...gm", hidden, self.B).flatten(-2)
         return x + self.scale * (up + self.b)  # (..., M) -> (..., M)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         B = torch.block_diag(*self.B)
         return W + self.scale * W @ B @ self.A.weight, b + self.scale * W @ (B @ self.A.bias + self.b)
 
@@ -62,7 +62,7 @@ class RepAdapter(Method):
         if self.scale == 0 or not 0 <= self.dropout < 1:
             raise ValueError(f"scale = {self.scale} must not be zero, and dropout = {self.dropout} in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"No linear of {type(net.model).__name__} reads the norm before attention directly.")
         for block in net.blocks:

@@ -8,7 +8,7 @@ t starts at zero. After training all of it folds into the layers exactly.
 
 Dong et al., "Low-Rank Rescaled Vision Transformer Fine-Tuning: A Residual Design Approach", CVPR 2024,
 arXiv 2403.19067, section 3. Scale and shift after the patch convolution too: `patches=true`.
-Ours differs: the sum is computed as W x + l * (W (c * x)), which multiplies by W twice until it is folded. In a Swin
+Ours differs: the sum is computed as W x + l * (W (c * x)), which multiplies by W twice until it is merged. In a Swin
 the norms are also those of the patches and in front of the patch mergings, whose linears are left as they are.
 """
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy, Slot
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import HookPoint, ModelView
 from methods._scale_shift import ScaleShift, norm_widths, norms
 
 LINEARS = ("q", "k", "v", "proj", "fc1", "fc2")
@@ -30,7 +30,7 @@ LINEARS = ("q", "k", "v", "proj", "fc1", "fc2")
 class Rescaled(nn.Module):
     """What the rescaling adds to W x: l * (W (c * x)) + t."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: HookPoint) -> None:
         super().__init__()
         self.frozen = (slot.module, slot.columns)  # in a tuple: not a submodule, but a deep copy takes its own along
         self.c = nn.Parameter(torch.empty(1, slot.d_in))
@@ -44,7 +44,7 @@ class Rescaled(nn.Module):
         W = linear.get_parameter("weight")[rows]
         return self.l[:, 0] * F.linear(self.c[0] * x, W) + self.t  # (..., d_in) -> (..., d_out)
 
-    def folded(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return W * (1 + self.l * self.c), b + self.t
 
 
@@ -58,7 +58,7 @@ class RLRR(Method):
     merges = True
     identity_at_start = False
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"RLRR is defined for plain and for Swin blocks, not for {type(net.model).__name__}'s.")
         for slot in (*net.stem[: self.patches], *norms(net)):

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method
+from bench.core.errors import Incompatible
+from bench.models.method import Method
+from bench.models.view import ModelView
 from methods._spatial import blocks_with_patches_out
 
 
@@ -46,7 +46,7 @@ class RPB(Method):
     paper = "He et al. 2023, arXiv 2203.16329"
     supports = "vit swin"
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"{type(net.model).__name__} takes its positions from convolutions, not from a bias.")
         if net.family == "swin":

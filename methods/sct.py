@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.anatomy import Anatomy
-from bench.method import Batches, Method, Shape
+from bench.models.method import Batches, Method, Shape
+from bench.models.view import ModelView
 
 
 class Salient(nn.Module):
@@ -57,12 +57,12 @@ class SCT(Method):
             asked = f"fraction = {self.fraction}, scale = {self.scale}, batches = {self.batches}"
             raise ValueError(f"{asked}: fraction must lie in (0, 1], scale not be zero, batches be at least 1")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             block.attn.add_to_sum(Salient(block.dim, channels(block.dim, self.fraction), self.scale))
 
     @torch.no_grad()
-    def calibrate(self, net: Anatomy, batches: Batches) -> None:
+    def calibrate(self, net: ModelView, batches: Batches) -> None:
         norms: dict[Salient, list[Tensor]] = {m: [] for m in net.pet.values() if isinstance(m, Salient)}
 
         def look(m: Salient, args: tuple[Tensor, ...]) -> None:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.method import Batches, Method, Shape
+from bench.models.method import Batches, Method, Shape
+from bench.models.view import ModelView
 from methods._bottleneck import hidden_size
 from methods._importance import loss_gradient
 
@@ -84,7 +84,7 @@ class SparseAdapter(Method):
     def left(self, weights: int) -> int:
         return max(1, round(weights * (1 - self.sparsity)))
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             size = hidden_size(block.dim, self.sigma, self.basis, net.shape.mlp_ratio)
             for branch in (block.attn, block.mlp):
@@ -93,7 +93,7 @@ class SparseAdapter(Method):
             weights = layer.mask.numel()
             layer.keep(torch.rand(weights).topk(self.left(weights)).indices.sort().values)
 
-    def calibrate(self, net: Anatomy, batches: Batches) -> None:
+    def calibrate(self, net: ModelView, batches: Batches) -> None:
         linears = list(layers(net).values())
         for layer in linears:
             layer.fill()
@@ -110,13 +110,13 @@ class SparseAdapter(Method):
         sizes = [dim * hidden_size(dim, self.sigma, self.basis, shape.mlp_ratio) for dim in shape.dims]
         return sum(4 * self.left(weights) for weights in sizes)
 
-    def reshape(self, net: Anatomy, tensors: Mapping[str, Tensor]) -> None:
+    def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         for name, layer in layers(net).items():
             layer.fill()
             layer.keep(torch.arange(tensors[f"pet.{name}.values"].shape[1], device=layer.mask.device))
 
 
-def layers(net: Anatomy) -> dict[str, SparseLinear]:
+def layers(net: ModelView) -> dict[str, SparseLinear]:
     return {name: module for name, module in net.pet.named_modules() if isinstance(module, SparseLinear)}
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Anatomy
-from bench.method import Method, Shape
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 
 
 class TransformerBlock(nn.Module):
@@ -60,7 +60,7 @@ class TransformerProbe(Method):
         if self.hidden is not None and self.hidden < 1:
             raise ValueError(f"hidden = {self.hidden} must be at least 1")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         last = net.blocks[-1]
         last.out.then(TransformerBlock(last.dim, last.heads, self.hidden or 4 * last.dim))
 

@@ -12,9 +12,9 @@ Ours differs: the images of a batch share one dropout mask on the prompts.
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._prompts import Prompts, xavier_bound
 
 
@@ -32,7 +32,7 @@ class VPTDeep(Method):
         if self.prompts < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"prompts = {self.prompts} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"vpt_deep: no prompts are defined for {type(net.model).__name__}.")
         bound = xavier_bound(net)

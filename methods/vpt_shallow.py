@@ -13,9 +13,9 @@ Ours differs: on Swin, an image's prompts meet that image's windows alone (the r
 
 from dataclasses import dataclass
 
-from bench.anatomy import Anatomy
-from bench.errors import Incompatible
-from bench.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape
+from bench.models.view import ModelView
 from methods._prompts import Prompts, xavier_bound
 
 
@@ -33,7 +33,7 @@ class VPTShallow(Method):
         if self.prompts < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"prompts = {self.prompts} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         if net.family not in self.supports.split():
             raise Incompatible(f"vpt_shallow: no prompts are defined for {type(net.model).__name__}.")
         net.add_prompts({0: Prompts(self.prompts, net.blocks[0].dim, xavier_bound(net), self.dropout)})

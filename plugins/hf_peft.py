@@ -22,8 +22,8 @@ from typing import Any, Literal
 import peft
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from bench.anatomy import Anatomy
-from bench.method import Method
+from bench.models.method import Method
+from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class HuggingFacePeft(Method):
     supports = "vit swin"
     merges = True
 
-    def attach(self, net: Anatomy) -> None:
+    def attach(self, net: ModelView) -> None:
         paths = [block.linear[target].path for block in net.blocks for target in self.targets]
         kinds: dict[str, tuple[type[Any], dict[str, Any]]] = {
             "ia3": (peft.IA3Config, {"feedforward_modules": [path for path in paths if path.endswith("fc2")]}),
@@ -49,7 +49,7 @@ class HuggingFacePeft(Method):
         peft.get_peft_model(net.model, config(target_modules=paths, **options))  # in place
         net.head.requires_grad_(True)  # PEFT freezes whatever is not its own
 
-    def merge(self, net: Anatomy) -> None:
+    def merge(self, net: ModelView) -> None:
         for path, layer in list(net.model.named_modules()):
             if isinstance(layer, BaseTunerLayer):
                 layer.merge()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
-from bench.cli import parser
+from bench.cli.main import parser
+from bench.models import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -1,7 +1,7 @@
 """Which images a few-shot run trains and validates on: ELEVATER's two rules, and lists of what they chose.
 
-The rules are those of vision-datasets 0.2.17 (`sample`) and of ELEVATER's toolkit (`carve`). Both depend on the order
-in which the images are listed: only ELEVATER's own index files give the samples that it drew.
+The rules are those of vision-datasets 0.2.17 (`sample`) and of ELEVATER's toolkit (`holdout_split`). Both depend on
+the order in which the images are listed: only ELEVATER's own index files give the samples that it drew.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import UsageError
-from bench.store import write_atomically
+from bench.core.errors import UsageError
+from bench.core.store import write_atomically
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shots:
     seed: int
     train: tuple[int, ...]
     val: tuple[int, ...]
-    source: str  # Items.digest() of the training split: positions mean nothing without it
+    source: str  # ImageList.digest() of the training split: positions mean nothing without it
 
     @property
     def sha256(self) -> str:
@@ -69,7 +69,7 @@ def load(path: Path) -> Shots:
 def draw(labels: np.ndarray, k: int, seed: int, source: str, share: float = 0.2) -> Shots:
     """k images of each class, of which the rounded-up `share` validates: of 5, 4 train and 1 validates."""
     chosen = sample(labels, k, seed)
-    train, val = carve(labels[chosen], share)
+    train, val = holdout_split(labels[chosen], share)
     return Shots(k, seed, tuple(chosen[i] for i in train), tuple(chosen[i] for i in val), source)
 
 
@@ -104,7 +104,7 @@ def sample(labels: np.ndarray, k: int, seed: int) -> list[int]:
     return chosen
 
 
-def carve(labels: np.ndarray, share: float = 0.2) -> tuple[list[int], list[int]]:
+def holdout_split(labels: np.ndarray, share: float = 0.2) -> tuple[list[int], list[int]]:
     """Positions of the images that train and of those that validate, both ascending. Nothing is drawn.
 
     Of each class, the first images up to the rounded-up `share` of them validate. With several labels, classes take

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 
 DECODING = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
-class Items:
+class ImageList:
     """One split on disk. `read(i)` gives the i-th image as stored (PIL, or uint8 (H, W) or (H, W, 3)), undecoded until
     then; it raises UsageError, with the file's name and a remedy, where the image cannot be read."""
 
@@ -27,7 +27,7 @@ class Items:
     def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, index: Sequence[int] | np.ndarray) -> Items:
+    def take(self, index: Sequence[int] | np.ndarray) -> ImageList:
         """The images at `index`, in that order."""
         chosen = [int(i) for i in index]
         return replace(
@@ -62,5 +62,5 @@ class Layout:
     name: str  # "vtab1k", as recorded with every run
     title: str  # what a person calls it: "community folder vtab-1k/<dataset>/{images,train800.txt,...}"
     find: Callable[[Path, str], bool]  # is the data set of this key below this folder? Cheap, raises nothing
-    open: Callable[[Path, str], Mapping[str, Items]]  # its splits "train", "val" (may be absent) and "test"
+    open: Callable[[Path, str], Mapping[str, ImageList]]  # its splits "train", "val" (may be absent) and "test"
     reencoded: bool = False  # the images were compressed again on the way: not the pixels of the originals

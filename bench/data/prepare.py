@@ -23,11 +23,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from bench.data.items import Items
-from bench.data.splits import Arrays, Sealed, Splits
-from bench.errors import UsageError
-from bench.lock import beside, locked
-from bench.store import write_atomically
+from bench.core.errors import UsageError
+from bench.core.lease import beside, locked
+from bench.core.store import write_atomically
+from bench.data.items import ImageList
+from bench.data.splits import ArraySplit, Sealed, Splits
 
 PARTS = ("train", "val", "test")
 PIECE = 256  # images between two marks of progress
@@ -78,7 +78,7 @@ def home(name: str, key: str, transform: Transform) -> Path:
     return data_root() / "prepared" / f"{name.replace('/', '-')}-{key[:16]}-{transform}"
 
 
-def key_of(layout: str, splits: Mapping[str, Items]) -> str:
+def key_of(layout: str, splits: Mapping[str, ImageList]) -> str:
     """A digest of which images, under which labels, are in which split, and from which kind of source."""
     digest = hashlib.sha256(layout.encode())
     for part in PARTS:
@@ -88,7 +88,7 @@ def key_of(layout: str, splits: Mapping[str, Items]) -> str:
 
 
 def build(
-    place: Path, splits: Callable[[], Mapping[str, Items]], transform: Transform, watch: Watch | None = None
+    place: Path, splits: Callable[[], Mapping[str, ImageList]], transform: Transform, watch: Watch | None = None
 ) -> dict[str, Any]:
     """Decodes what is not decoded yet; what it says about itself in meta.json: fingerprint and images per split.
 
@@ -116,7 +116,7 @@ def _room(place: Path) -> Iterator[None]:
         raise UsageError(f"{place.parent} cannot be written ({error.strerror}). {REMEDY}") from error
 
 
-def _build(place: Path, splits: Mapping[str, Items], transform: Transform, watch: Watch) -> None:
+def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, watch: Watch) -> None:
     aside = beside(place, ".building")
     aside.mkdir(parents=True, exist_ok=True)
     try:
@@ -137,7 +137,7 @@ def _build(place: Path, splits: Mapping[str, Items], transform: Transform, watch
     aside.rename(place)
 
 
-def _fill(aside: Path, splits: Mapping[str, Items], transform: Transform, watch: Watch) -> str:
+def _fill(aside: Path, splits: Mapping[str, ImageList], transform: Transform, watch: Watch) -> str:
     """The arrays of every split; the fingerprint of the original images and their labels, whatever the transform."""
     _check_room(aside, sum(len(items) for items in splits.values()) * transform.size**2 * 3)
     fingerprint = hashlib.sha256()
@@ -150,7 +150,7 @@ def _fill(aside: Path, splits: Mapping[str, Items], transform: Transform, watch:
     return fingerprint.hexdigest()
 
 
-def _decode(aside: Path, part: str, items: Items, transform: Transform, watch: Watch) -> np.ndarray:
+def _decode(aside: Path, part: str, items: ImageList, transform: Transform, watch: Watch) -> np.ndarray:
     """Fills <part>.images.npy piece by piece; the digest of every original image, (N, 16)."""
     shape = (len(items), transform.size, transform.size, 3)
     images = _open(aside / f"{part}.images.npy", shape)
@@ -214,8 +214,8 @@ def read(place: Path, classes: int) -> Splits:
     os.utime(place)  # when it was last used, for `bench data prune`
     meta = json.loads((place / "meta.json").read_text())
 
-    def arrays(part: str) -> Arrays:
-        found = Arrays(*(np.load(place / f"{part}.{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
+    def arrays(part: str) -> ArraySplit:
+        found = ArraySplit(*(np.load(place / f"{part}.{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
         if len(found) != meta["images"][part]:
             raise UsageError(
                 f"{place} is damaged: {part} has {len(found)} images. Remove the folder; it is built anew."

@@ -19,20 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from bench.cards import Dataset, Sizes
-from bench.data import folder, listing, pocket, prepare
-from bench.data.items import Items, Layout
+from bench.core.configs import Dataset, Sizes
+from bench.core.errors import UsageError
+from bench.core.store import write_atomically
+from bench.data import prepare
+from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform, Watch
+from bench.data.readers import folder, listing, pocket
 from bench.data.splits import Splits
-from bench.errors import UsageError
-from bench.store import write_atomically
 
 KINDS = {  # kind -> modules that have LAYOUTS, the best source first
-    "vtab": ("bench.data.vtab", "bench.data.vtab1k"),
-    "domainnet": ("bench.data.domainnet",),
-    "torchvision": ("bench.data.torchvision_sets",),
-    "elevater": ("bench.data.elevater",),
-    "hub": ("bench.data.hub",),
+    "vtab": ("bench.data.readers.vtab", "bench.data.readers.vtab1k"),
+    "domainnet": ("bench.data.readers.domainnet",),
+    "torchvision": ("bench.data.readers.torchvision_sets",),
+    "elevater": ("bench.data.readers.elevater",),
+    "hub": ("bench.data.readers.hub",),
 }
 
 
@@ -41,7 +42,7 @@ class Missing(UsageError):
 
 
 @dataclass(frozen=True)
-class Found:
+class DatasetLocation:
     """Where a card's data is, and how it lies there."""
 
     path: Path
@@ -49,7 +50,7 @@ class Found:
     key: str
     sample: bool = False  # a part of the data set, named as such: never compared with the whole
 
-    def open(self) -> Mapping[str, Items]:
+    def open(self) -> Mapping[str, ImageList]:
         return self.layout.open(self.path, self.key)
 
 
@@ -96,13 +97,13 @@ def _registered() -> dict[str, list[dict[str, Any]]]:
     return register
 
 
-def find(card: Dataset) -> Found | None:
+def find(card: Dataset) -> DatasetLocation | None:
     """Where the card's data is; None where it is not here. The first place wins, and there the best layout."""
     kind, _, key = card.source.partition(":")
     for place in places(card.name.partition("/")[0]):
         for layout in layouts(kind):
             if place.path.is_dir() and layout.find(place.path, key):
-                return Found(place.path, layout, key, place.sample)
+                return DatasetLocation(place.path, layout, key, place.sample)
     return None
 
 
@@ -111,7 +112,7 @@ def is_local(card: Dataset) -> bool:
     return card.source.partition(":")[0] in KINDS
 
 
-def card_of(card: Dataset, found: Found, transform: Transform, watch: Watch | None = None) -> Dataset:
+def card_of(card: Dataset, found: DatasetLocation, transform: Transform, watch: Watch | None = None) -> Dataset:
     """The card with the fingerprint of the data that was found; of a sample, with a name and sizes of its own."""
     splits = found.open()
     if found.sample:
@@ -121,7 +122,7 @@ def card_of(card: Dataset, found: Found, transform: Transform, watch: Watch | No
     return dataclasses.replace(card, fingerprint=fingerprint_of(place))
 
 
-def name_of(card: Dataset, found: Found) -> str:
+def name_of(card: Dataset, found: DatasetLocation) -> str:
     """The card's name; that of a sample differs, so that it never stands in the column of the whole."""
     return card.name.replace("/", "-sample/", 1) if found.sample else card.name
 
@@ -131,7 +132,9 @@ def whole_name(name: str) -> str:
     return name.replace("-sample/", "/", 1)
 
 
-def _built(card: Dataset, found: Found, splits: Mapping[str, Items], transform: Transform, watch: Watch | None) -> Path:
+def _built(
+    card: Dataset, found: DatasetLocation, splits: Mapping[str, ImageList], transform: Transform, watch: Watch | None
+) -> Path:
     """Where the arrays of what was found lie, built if need be. What is not as the card says is refused; its sizes
     before anything is decoded."""
     _check_sizes(card, {part: len(items) for part, items in splits.items()})
@@ -146,7 +149,7 @@ def _built(card: Dataset, found: Found, splits: Mapping[str, Items], transform: 
     return place
 
 
-def key_of(found: Found, splits: Mapping[str, Items]) -> str:
+def key_of(found: DatasetLocation, splits: Mapping[str, ImageList]) -> str:
     """Names the arrays of what was found. Versions of a data set may have the same lists, as those have that were
     compressed differently: so the folder counts too, and, where one is put in place of another, the first images."""
     digest = hashlib.sha256(f"{prepare.key_of(found.layout.name, splits)} {found.path.resolve()}".encode())
@@ -181,7 +184,7 @@ def _ready(card: Dataset, transform: Transform) -> Path | None:
 def load(
     card: Dataset,
     transform: Transform,
-    source: folder.ImageFolder | Found | None = None,
+    source: folder.ImageFolder | DatasetLocation | None = None,
     watch: Watch | None = None,
 ) -> Splits:
     """The splits of a card, decoded on the first call, read from disk on every other.
@@ -192,7 +195,7 @@ def load(
     if is_local(card):
         place = _ready(card, transform)
         if place is None:
-            found = source if isinstance(source, Found) else find(card)
+            found = source if isinstance(source, DatasetLocation) else find(card)
             if found is None:
                 suite = card.name.partition("/")[0]
                 raise Missing(f"The data of {card.name} is not here: 'bench data status {suite}'.")
@@ -215,7 +218,7 @@ def _check_sizes(card: Dataset, images: Mapping[str, int]) -> None:
             )
 
 
-def _check_labels(card: Dataset, splits: Mapping[str, Items]) -> None:
+def _check_labels(card: Dataset, splits: Mapping[str, ImageList]) -> None:
     """Every label is a class, or has a place for every class."""
     faults: list[str] = []
     for part, items in splits.items():
@@ -227,7 +230,7 @@ def _check_labels(card: Dataset, splits: Mapping[str, Items]) -> None:
         raise UsageError("\n".join(f"{card.name}: {fault}" for fault in faults))
 
 
-def _pocket(card: Dataset) -> dict[str, Items]:
+def _pocket(card: Dataset) -> dict[str, ImageList]:
     splits = pocket.make(card.source.partition(":")[2])
     found = pocket.fingerprint(splits)
     if found != card.fingerprint:
@@ -237,13 +240,13 @@ def _pocket(card: Dataset) -> dict[str, Items]:
     return {part: _arrays(part, images, labels) for part, (images, labels) in splits.items()}
 
 
-def _arrays(part: str, images: np.ndarray, labels: np.ndarray) -> Items:
-    return Items(labels.astype(np.int64), tuple(f"{part}[{i}]" for i in range(len(labels))), lambda i: images[i])
+def _arrays(part: str, images: np.ndarray, labels: np.ndarray) -> ImageList:
+    return ImageList(labels.astype(np.int64), tuple(f"{part}[{i}]" for i in range(len(labels))), lambda i: images[i])
 
 
-def _folder(source: folder.ImageFolder) -> dict[str, Items]:
-    def items(listed: tuple[tuple[str, int], ...]) -> Items:
-        return Items(
+def _folder(source: folder.ImageFolder) -> dict[str, ImageList]:
+    def items(listed: tuple[tuple[str, int], ...]) -> ImageList:
+        return ImageList(
             np.array([label for _, label in listed], dtype=np.int64),
             tuple(name for name, _ in listed),
             lambda i: source.open(listed[i][0]),

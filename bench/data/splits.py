@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import SealedTest
+from bench.core.errors import SealedTest
 
 
 class Rows:
@@ -43,32 +43,32 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ArraySplit:
     images: np.ndarray | Rows  # uint8 (N, S, S, 3), possibly memory-mapped
     labels: np.ndarray  # int64 (N,), or uint8 (N, C) with a one for each class that is present
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __add__(self, other: Arrays) -> Arrays:
-        return Arrays(Rows(_pieces(self) + _pieces(other)), np.concatenate((self.labels, other.labels)))
+    def __add__(self, other: ArraySplit) -> ArraySplit:
+        return ArraySplit(Rows(_pieces(self) + _pieces(other)), np.concatenate((self.labels, other.labels)))
 
-    def take(self, index: np.ndarray) -> Arrays:
+    def take(self, index: np.ndarray) -> ArraySplit:
         """The images at `index`, in that order."""
         pieces = _pieces(self)
         if len(pieces) > 1:
             raise ValueError("only one array's images can be chosen from")
         array, rows = pieces[0]
-        return Arrays(Rows([(array, rows[index])]), self.labels[index])
+        return ArraySplit(Rows([(array, rows[index])]), self.labels[index])
 
 
-def _pieces(arrays: Arrays) -> list[tuple[np.ndarray, np.ndarray]]:
+def _pieces(arrays: ArraySplit) -> list[tuple[np.ndarray, np.ndarray]]:
     if isinstance(arrays.images, Rows):
         return list(arrays.images.pieces)
     return [(arrays.images, np.arange(len(arrays)))]
 
 
-class Ended(ABC):
+class TrainingOutcome(ABC):
     """Base of what a training loop returns after its last step: the only key to a sealed test split."""
 
     @property
@@ -80,12 +80,12 @@ class Ended(ABC):
 class Sealed:
     """A test split that nothing can read before training has ended. No option turns this off."""
 
-    def __init__(self, read: Callable[[], Arrays]) -> None:
+    def __init__(self, read: Callable[[], ArraySplit]) -> None:
         self._read = read
 
-    def open(self, key: object) -> Arrays:
+    def open(self, key: object) -> ArraySplit:
         """The test arrays, for the outcome of a training that has ended. Raises SealedTest for anything else."""
-        if not isinstance(key, Ended):
+        if not isinstance(key, TrainingOutcome):
             raise SealedTest(
                 "The test split was asked for before training had ended; it opens for a finished training only."
             )
@@ -94,8 +94,8 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Splits:
-    train: Arrays
-    val: Arrays
+    train: ArraySplit
+    val: ArraySplit
     test: Sealed
     classes: int
     fingerprint: str

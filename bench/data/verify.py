@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.cards import Dataset
+from bench.core.configs import Dataset
+from bench.core.errors import UsageError
 from bench.data import sources
-from bench.data.items import Items
+from bench.data.items import ImageList
 from bench.data.prepare import PARTS, PIECE, Transform, Watch
-from bench.data.sources import Found
-from bench.errors import UsageError
+from bench.data.sources import DatasetLocation
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Report:
     faults: tuple[str, ...]
 
 
-def verify(card: Dataset, found: Found, watch: Watch) -> Report:
+def verify(card: Dataset, found: DatasetLocation, watch: Watch) -> Report:
     """Sizes and classes against the card, every image read; all faults, not the first one."""
     try:
         splits = found.open()
@@ -53,7 +53,7 @@ def verify(card: Dataset, found: Found, watch: Watch) -> Report:
     return Report(sum(len(items) for items in splits.values()), seen, tuple(faults))
 
 
-def _counted(card: Dataset, part: str, items: Items, sample: bool) -> list[str]:
+def _counted(card: Dataset, part: str, items: ImageList, sample: bool) -> list[str]:
     """What is wrong with the number of images and with their labels."""
     faults = []
     expected = getattr(card.sizes, part)
@@ -75,7 +75,7 @@ def _outside(labels: np.ndarray, classes: int) -> list[int]:
     return outside
 
 
-def _read(part: str, items: Items, watch: Watch) -> tuple[bytes, list[str]]:
+def _read(part: str, items: ImageList, watch: Watch) -> tuple[bytes, list[str]]:
     """The digests of all images, and the faults of those that cannot be read, in their order."""
     transform = Transform(1)
 

@@ -24,9 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bench import cards
-from bench.errors import UsageError
-from bench.record import Record
+from bench.core import configs
+from bench.core.errors import UsageError
+from bench.core.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,14 +144,14 @@ def _by(runs: pd.DataFrame, labels: pd.Series) -> list[tuple[str, pd.DataFrame]]
 def _newest_data(runs: pd.DataFrame, suites: dict[str, str]) -> pd.DataFrame:
     """The runs without those of an image folder's earlier contents; a suite's data must agree with its card."""
     latest = runs.sort_values(["started", "fingerprint"]).groupby("dataset")["fingerprint"].last()
-    of_cards = [name for name, suite in suites.items() if suite in cards.suite_names()]
+    of_cards = [name for name, suite in suites.items() if suite in configs.suite_names()]
     return runs[runs["dataset"].isin(of_cards) | (runs["fingerprint"] == runs["dataset"].map(latest))]
 
 
 def _suite_of(dataset: str) -> str:
     """The suite a dataset stands in; a dataset without a suite card, like "folder/pets", stands alone."""
     suite = dataset.split("/", 1)[0]
-    return suite if suite in cards.suite_names() else dataset
+    return suite if suite in configs.suite_names() else dataset
 
 
 def _parts(suite: str, runs: pd.DataFrame) -> list[Part]:
@@ -168,8 +168,8 @@ def _parts(suite: str, runs: pd.DataFrame) -> list[Part]:
 
 
 def _card(suite: str, runs: pd.DataFrame) -> tuple[Groups, Headline, str, str]:
-    if suite in cards.suite_names():
-        card = cards.suite(suite).card
+    if suite in configs.suite_names():
+        card = configs.suite(suite).card
         return card.groups, card.headline, card.protocol, card.title
     return {"all": tuple(sorted({name.split("/", 1)[-1] for name in runs["dataset"]}))}, "mean_datasets", "", suite
 
@@ -199,8 +199,8 @@ def _weights_labels(runs: pd.DataFrame) -> pd.Series:
 
 
 def _tables(root: Path, part: Part) -> list[Path]:
+    from bench.core.store import write_atomically
     from bench.report import tables
-    from bench.store import write_atomically
 
     page = root / "leaderboards" / f"{part.name}.md"
     text = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)

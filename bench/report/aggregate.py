@@ -8,9 +8,9 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.report.frame import key_of, seen_in_pretraining, suite_of
-from bench.report.stats import bootstrap_interval, pe
+from bench.report.statistics import bootstrap_interval, pe
 
 Groups = Mapping[str, tuple[str, ...]]
 Headline = Literal["mean_datasets", "mean_groups"]

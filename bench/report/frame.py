@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.record import Compute, Cost, Milestone, Params, Record, Storage
-from bench.spec import Protocol, identity
+from bench.core.record import Compute, Cost, Milestone, Params, Record, Storage
+from bench.core.spec import Protocol, identity
 
 IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "protocol_digest", "settings")
 RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "metric", "score", "val")

@@ -21,15 +21,15 @@ from typing import Any
 
 import pandas as pd
 
-from bench import record
-from bench.errors import BenchError, CorruptRecord
+from bench.core import record
+from bench.core.errors import BenchError, CorruptRecord
+from bench.core.store import write_atomically
 from bench.report import frame
-from bench.store import write_atomically
 
 FILE = "index.json"
 KEYS = ("path", "size", "mtime_ns")  # of a record file
 NAMES = KEYS + frame.COLUMNS
-READERS = ("record", "parse", "spec")  # modules of bench that turn the text of a file into a record
+READERS = ("record", "schema", "spec")  # modules of bench that turn the text of a file into a record
 
 Columns = dict[str, list[Any]]
 Warn = Callable[[str], object]

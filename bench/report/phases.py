@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bench.record import Milestone
+from bench.core.record import Milestone
 from bench.report.aggregate import NAMES, Groups, Headline, Row, datasets, mean
 from bench.report.frame import key_of, milestones_of
 from bench.report.plots import empty, save

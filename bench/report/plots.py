@@ -22,11 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from bench.core.store import write_atomically
 from bench.report.aggregate import Groups, Headline, Row, datasets
 from bench.report.cells import unique
 from bench.report.labels import Array, place
-from bench.report.stats import pareto
-from bench.store import write_atomically
+from bench.report.statistics import pareto
 
 Trail = Sequence[tuple[float, float]]  # (cost, headline in %) at the end of each phase
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from bench.core.store import write_atomically
 from bench.report.aggregate import MEANS, ORIGIN, SEEN, Groups, Headline
 from bench.report.aggregate import leaderboard as leaderboard
 from bench.report.cells import DASH, aligned, column, human, missing, one, pipe, safe, short, thousandths, three, unique
 from bench.report.frame import key_of
-from bench.store import write_atomically
 
 WHOLE = ("seeds", "failed", "skipped")
 DECIMALS = {**dict.fromkeys(MEANS, ".4f"), **dict.fromkeys(WHOLE, ".0f"), "coverage": ".4f", "pe": ".6f"}

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bench.merge import numbers
-from bench.store import Store
-from bench.work import Start, read_starts
+from bench.core.join import numbers
+from bench.core.store import Store
+from bench.execution.worker import Attempt, read_starts
 
 pytestmark = [
     pytest.mark.skipif(
@@ -52,7 +52,7 @@ FRAGILE = (
 
 
 def bench(*args: object) -> str:
-    command = [sys.executable, "-m", "bench.cli", *map(str, args)]
+    command = [sys.executable, "-m", "bench", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -70,7 +70,7 @@ def status(out: Path) -> dict[str, Any]:
     return json.loads(bench("status", "--json", "--out", out))  # type: ignore[no-any-return]
 
 
-def at_work(out: Path, but: tuple[str, ...] = ()) -> tuple[str, Start] | None:
+def at_work(out: Path, but: tuple[str, ...] = ()) -> tuple[str, Attempt] | None:
     """A run that has a checkpoint, whose process is at it: its digest and that process."""
     for path in sorted((out / "state").glob("*/last.safetensors")):
         digest = path.parent.name

@@ -1,0 +1,367 @@
+"""bench data: what there is, where it is, what is missing and how to get it. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cli.console import numbers, positive, print_rows
+from bench.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.core.configs import Dataset
+    from bench.core.spec import Protocol
+    from bench.data.readers.folder import ImageFolder
+    from bench.data.sources import DatasetLocation
+
+    Source = ImageFolder | DatasetLocation | None
+
+
+def add_parser(verbs: Any) -> None:
+    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, prune")
+    kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
+        command.set_defaults(verb=run)
+        command.add_argument("--data-root", type=Path, metavar="DIR", help="default: BENCH_DATA, or the user's cache")
+        return command
+
+    verb("list", list_command, "every dataset, with its size, metric and licence")
+    status = verb("status", status_command, "what is here, what is missing and how to get it")
+    status.add_argument("what", nargs="?", metavar="SUITE|SUITE/NAME")
+    add = verb("add", add_command, "name the folder or archive that holds the data of a suite")
+    add.add_argument("suite")
+    add.add_argument("path", type=Path)
+    add.add_argument("--sample", action="store_true", help="a part of it: results are kept apart from the suite's")
+    fetch = verb("fetch", fetch_command, "download what can be downloaded, verified and resumable")
+    fetch.add_argument("what", metavar="SUITE|SUITE/NAME|hub:OWNER/NAME", help="hub: a dataset of Hugging Face")
+    verify = verb("verify", verify_command, "read every image; count the classes; compute the fingerprint")
+    verify.add_argument("what", metavar="SUITE|SUITE/NAME")
+    prepare = verb("prepare", prepare_command, "decode images once, for all runs to come")
+    prepare.add_argument("what", metavar="SUITE|SUITE/NAME")
+    prepare.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="default: 224")
+    prepare.add_argument("--resize", choices=("squash", "crop"), default="squash")
+    shots = verb("shots", shots_command, "put down which images a few-shot run of each seed draws")
+    shots.add_argument("what", metavar="SUITE|SUITE/NAME")
+    shots.add_argument("--shots", type=positive, default=5, metavar="K", help="images a class; default: 5")
+    shots.add_argument("--seeds", type=numbers, default=(0, 1, 2), metavar="0,1,2", help="default: 0,1,2")
+    shots.add_argument("--out", type=Path, default=Path("shots"), metavar="DIR", help="default: shots")
+    prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
+    prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    number, unit = text.upper().removesuffix("B"), ""
+    if number and number[-1] in units:
+        number, unit = number[:-1], number[-1]
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB") from None
+
+
+def _cards(what: str | None) -> list[Dataset]:
+    """The cards of a suite, or one of them; all of them for None."""
+    from bench.core import configs
+
+    if what is None:
+        return [card for name in configs.suite_names() for card in configs.suite(name).datasets]
+    return [configs.dataset(what)] if "/" in what else list(configs.suite(what).datasets)
+
+
+def list_command(args: argparse.Namespace) -> int:
+    rows = [("dataset", "classes", "train/val/test", "metric", "licence", "title")]
+    for card in _cards(None):
+        sizes = f"{card.sizes.train}/{card.sizes.val}/{card.sizes.test}"
+        rows.append((card.name, str(card.classes), sizes, card.metric, card.license, card.title))
+    print_rows(rows)
+    return 0
+
+
+def status_command(args: argparse.Namespace) -> int:
+    from bench.data import prepare, sources
+
+    rows = [("dataset", "state", "where or how")]
+    missing = []
+    for card in _cards(args.what):
+        if not sources.is_local(card):
+            rows.append((card.name, "drawn", "needs no download"))
+            continue
+        found = sources.find(card)
+        if found is None:
+            missing.append(card)
+            rows.append((card.name, "missing", how(card)))
+            continue
+        ready = len(sources.prepared(card))
+        note = ", images compressed again" if found.layout.reencoded else ""
+        state = ("sample" if found.sample else "here") + (f", prepared x{ready}" if ready else "")
+        rows.append((card.name, state, f"{found.path} ({found.layout.name}{note})"))
+    print_rows(rows)
+    free = shutil.disk_usage(_existing(prepare.data_root())).free
+    print(f"Data root: {prepare.data_root()} ({free / 1e9:.0f} GB free). BENCH_DATA or --data-root moves it.")
+    return 1 if missing else 0
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def how(card: Dataset) -> str:
+    """How to get the data of a card, in one line."""
+    from bench.data.download import catalog
+
+    suite = card.name.partition("/")[0]
+    plan = catalog.plan(card)
+    if plan is None:
+        return f"by hand: docs/data.md tells where from; then 'bench data add {suite} PATH'"
+    if plan.manual and not plan.can_run:
+        brought = " and ".join(f"raw/{file.path}" for file in plan.files)
+        told = f"by hand: {plan.manual.rstrip('.')}"
+        if brought:
+            return f"{told}; in the data root these are {brought}; then 'bench data fetch {card.name}'"
+        return f"{told}; then 'bench data add {suite} PATH'"
+    size = f" ({plan.bytes / 1e9:.1f} GB)" if plan.bytes else ""
+    return f"'bench data fetch {card.name}'{size}"
+
+
+def missing_screen(missing: Collection[Dataset], total: int) -> str:
+    """What `bench run` says where data is missing."""
+    from bench.data import sources
+
+    width = max(len(card.name) for card in missing)
+    lines = [f"{len(missing)} of {total} datasets are not on this machine:"]
+    lines += [f"  {card.name.ljust(width)}  {how(card)}" for card in missing]
+    for suite, kind in {card.name.partition("/")[0]: card.source.partition(":")[0] for card in missing}.items():
+        lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
+        lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
+        lines += [f"Looked in: {', '.join(str(place.path) for place in sources.places(suite))}."]
+    if len(missing) < total:
+        lines += ["--skip-missing runs what is here; the table then shows the coverage."]
+    return "\n".join(lines)
+
+
+def prepared(card: Dataset, found: DatasetLocation, sizes: Collection[int], protocol: Protocol, dry: bool) -> Dataset:
+    """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
+    import dataclasses
+
+    from bench.data import sources
+    from bench.training import execute
+
+    if dry:
+        name = sources.name_of(card, found)
+        return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
+    ready = [sources.card_of(card, found, execute.transform(protocol, s), _progress(card)) for s in sorted(sizes)]
+    return ready[0]  # the fingerprint is the same in every size
+
+
+def prepared_all(
+    wanted: Sequence[tuple[Dataset, Source]], sizes: Collection[int], protocol: Protocol, dry: bool
+) -> tuple[list[tuple[Dataset, Source]], list[str]]:
+    """Those of the datasets that are as they should be, prepared, and what is wrong with each of the others.
+
+    One bad image must not keep the other datasets away.
+    """
+    from bench.data.sources import DatasetLocation
+
+    ready: list[tuple[Dataset, Source]] = []
+    refused: list[str] = []
+    for card, source in wanted:
+        try:
+            card = prepared(card, source, sizes, protocol, dry) if isinstance(source, DatasetLocation) else card
+        except UsageError as error:
+            refused.append(_told(card, error))
+            continue
+        ready.append((card, source))
+    return ready, refused
+
+
+def _told(card: Dataset, error: UsageError) -> str:
+    """An error with the name of its dataset in front."""
+    text = str(error)
+    return text if text.startswith(card.name) else f"{card.name}: {text}"
+
+
+def _progress(card: Dataset) -> Callable[[str, int, int], None]:
+    import sys
+    import time
+
+    began, shown = time.monotonic(), [0.0]
+
+    def watch(part: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and (now - shown[0] > 0.5 or done == total):
+            shown[0] = now
+            end = "\n" if done == total else ""
+            rate = done / max(now - began, 1e-9)
+            print(f"\r{card.name} {part}: {done}/{total} images decoded, {rate:.0f}/s ", end=end, file=sys.stderr)
+
+    return watch
+
+
+def add_command(args: argparse.Namespace) -> int:
+    from bench.core import configs
+    from bench.data import prepare, sources
+    from bench.data.download import archives
+
+    suite = configs.suite(args.suite)
+    path: Path = args.path
+    if not path.exists():
+        raise UsageError(f"{path} does not exist. 'bench data add SUITE PATH' takes a folder or an archive.")
+    if not any(map(sources.is_local, suite.datasets)):
+        raise UsageError(f"The suite {args.suite!r} needs no data from outside.")
+    target = prepare.data_root() / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
+    unpacked = path.is_file()
+    new = unpacked and not target.exists()
+    if unpacked:
+        print(f"Unpacking {path} to {target} ...")
+        archives.unpack(path, target)
+        path = target
+    kind = suite.datasets[0].source.partition(":")[0]
+    here = {
+        card.name: layout
+        for card in suite.datasets
+        for layout in reversed(sources.layouts(kind))
+        if layout.find(path, card.source.partition(":")[2])
+    }
+    if not here:
+        if new:
+            shutil.rmtree(target)
+        known = "; ".join(layout.title for layout in sources.layouts(kind))
+        raise UsageError(f"No dataset of {args.suite!r} is recognised in {args.path}. Known layouts: {known}.")
+    sources.add(args.suite, path, sample=args.sample)
+    for name, layout in here.items():
+        print(f"{name}  {layout.title}")
+    print(
+        f"{len(here)} of {len(suite.datasets)} datasets of {args.suite}. 'bench data verify {args.suite}' checks them."
+    )
+    return 0
+
+
+def fetch_command(args: argparse.Namespace) -> int:
+    from bench.data import prepare, sources
+    from bench.data.download import catalog
+    from bench.data.readers import hub
+
+    if args.what.startswith(hub.PREFIX):
+        folder = hub.fetch(args.what.removeprefix(hub.PREFIX), prepare.data_root() / "raw" / "hub")
+        print(f"{args.what}  {folder}\n'bench run --data {folder} --method ...' uses it.")
+        return 0
+    faults = []
+    for card in _cards(args.what):
+        if not sources.is_local(card) or sources.find(card) is not None:
+            print(f"{card.name}  is here")
+            continue
+        plan = catalog.plan(card)
+        if plan is None or not plan.can_run:
+            faults.append(f"{card.name}: {how(card)}")
+            continue
+        try:  # a server that is down must not keep the others' datasets away
+            catalog.get(card, plan, print)
+            print(f"{card.name}  {_arrived(card)}")
+        except UsageError as error:
+            faults.append(f"{card.name}: {error}")
+    if faults:
+        raise UsageError("\n".join(["Not everything could be downloaded:", *faults] if faults[1:] else faults))
+    return 0
+
+
+def _arrived(card: Dataset) -> str:
+    """Where a dataset lies that was just unpacked. Raises UsageError with what it lacks."""
+    from bench.data import sources
+
+    found = sources.find(card)
+    if found is None:
+        kind, _, key = card.source.partition(":")
+        raw = sources.places(card.name.partition("/")[0])[-1].path
+        sources.layouts(kind)[0].open(raw, key)  # tells what is not there
+        raise UsageError(f"what was downloaded is not recognised below {raw}. Remove its files there; fetch again.")
+    return f"{found.path} ({found.layout.name})"
+
+
+def verify_command(args: argparse.Namespace) -> int:
+    from bench.data import sources, verify
+
+    faults = read = 0
+    for card in _cards(args.what):
+        if not sources.is_local(card):
+            print(f"{card.name}  drawn; its fingerprint is checked whenever it is")
+            read += 1
+            continue
+        found = sources.find(card)
+        if found is None:
+            print(f"{card.name}  missing: {how(card)}")
+            continue
+        report = verify.verify(card, found, _progress(card))
+        faults += len(report.faults)
+        read += 1
+        fingerprint = f"fingerprint {report.fingerprint[:16]}" if report.fingerprint else "no fingerprint"
+        print(f"{card.name}  {report.images} images, {fingerprint}, {found.layout.name}")
+        for fault in report.faults:
+            print(f"  FAULT {fault}")
+    return 1 if faults or not read else 0
+
+
+def prepare_command(args: argparse.Namespace) -> int:
+    from bench.data import sources
+    from bench.data.prepare import Transform
+
+    states: Counter[str] = Counter()
+    faults, cards = [], _cards(args.what)
+    places = {card.name: sources.find(card) if sources.is_local(card) else None for card in cards}
+    missing = [card for card in cards if sources.is_local(card) and places[card.name] is None]
+    if len(missing) == len(cards):
+        raise sources.Missing(missing_screen(missing, len(cards)))
+    for card in cards:
+        found = places[card.name]
+        if found is None:
+            states["missing" if sources.is_local(card) else "drawn when needed"] += 1
+            continue
+        try:  # one bad image must not keep the other datasets waiting
+            ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
+        except UsageError as error:
+            faults.append(_told(card, error))
+            states["refused"] += 1
+            continue
+        states["prepared"] += 1
+        print(f"{ready.name}  fingerprint {ready.fingerprint[:16]}")
+    print(", ".join(f"{number} {state}" for state, number in states.items()))
+    if faults:
+        raise UsageError("\n".join(faults))
+    return 0
+
+
+def shots_command(args: argparse.Namespace) -> int:
+    from bench.data import fewshot, sources
+
+    places = [(card, sources.find(card)) for card in _cards(args.what) if sources.is_local(card)]
+    if not places:
+        raise UsageError(f"{args.what} has no images on disk to draw from.")
+    here = [(card, found) for card, found in places if found is not None]
+    if not here:
+        raise sources.Missing(missing_screen([card for card, _ in places], len(places)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    for card, found in here:
+        train = found.open()["train"]
+        for seed in args.seeds:
+            drawn = fewshot.draw(train.labels, args.shots, seed, train.digest())
+            path = args.out / f"{sources.name_of(card, found).replace('/', '-')}-{args.shots}shot-seed{seed}.json"
+            drawn.save(path, train.names)
+            count = f"{len(drawn.train)} train, {len(drawn.val)} validate"
+            print(f"{path}  {count}, images {drawn.images_sha256[:16]}")
+    return 0
+
+
+def prune_command(args: argparse.Namespace) -> int:
+    from bench.data import prepare
+
+    removed = prepare.prune(args.keep)
+    for path, size in removed:
+        print(f"removed {path.name}  {size / 1e9:.2f} GB")
+    print(f"{len(removed)} prepared datasets removed, {sum(size for _, size in removed) / 1e9:.2f} GB.")
+    return 0

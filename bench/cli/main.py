@@ -1,0 +1,257 @@
+"""The command line. The verbs are thin, torch is imported only by those that compute."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import __version__
+from bench.cli import data, results, run
+from bench.cli.console import positive, print_rows
+from bench.core.errors import BenchError
+from bench.execution import grid
+from bench.execution.worker import Preempted
+
+EPILOG = """examples:
+  bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
+  bench run --method all --data my_images --backbone pocket_swin         your own FOLDER/<class>/*.jpg
+  bench count --method lora --set rank=4 --backbone vit_base_patch16_224 --classes 100
+"""
+KEPT = "What is finished is kept; the same command goes on from there."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit code 0: all is well; 1: a run failed; 2: the question was wrong; 130: interrupted."""
+    args = parser().parse_args(argv)
+    if getattr(args, "data_root", None) is not None:
+        os.environ["BENCH_DATA"] = str(args.data_root)
+    try:
+        code: int = args.verb(args)
+        return code
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nbench: interrupted. {KEPT}", file=sys.stderr)
+        return 130
+    except Preempted as signal:
+        print(
+            f"bench: ended by {signal}. What is finished is kept; the same command goes on from there.", file=sys.stderr
+        )
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"bench: {error}.", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="bench",
+        description="Parameter-efficient tuning for vision, compared under one protocol.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"bench {__version__}")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = verbs.add_parser(name, help=text, description=text)
+        command.set_defaults(verb=run)
+        return command
+
+    run.add_parser(verb, _common)
+
+    lists = verb("list", list_command, "what there is to choose from")
+    kinds = ("methods", "suites", "datasets", "backbones", "protocols")
+    lists.add_argument("what", nargs="?", default="methods", choices=kinds)
+    lists.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+
+    count = verb("count", count_command, "parameters, FLOPs and storage of a method on a backbone; needs no data")
+    count.add_argument("--method", required=True, metavar="NAME")
+    count.add_argument("--backbone", required=True, metavar="NAME")
+    count.add_argument("--classes", required=True, type=positive)
+    count.add_argument("--json", action="store_true")
+    _common(count, out=False)
+
+    check = verb("check", check_command, "test what every method owes: `bench check NAME`, or all")
+    check.add_argument("method", metavar="NAME|FILE|all")
+    check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
+    _common(check, out=False)
+
+    paper = verb("paper", paper_command, "trained parameters that the papers print, against ours")
+    paper.add_argument("what", choices=("counts",))
+    paper.add_argument("--csv", action="store_true", help="print CSV, with the reason of every erratum")
+
+    results.add_parser(verb)
+    data.add_parser(verbs)
+
+    doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
+    doctor.add_argument("--json", action="store_true")
+
+    pretrain = verb("pretrain", pretrain_command, "train a pocket backbone from scratch; resumes where it stopped")
+    pretrain.add_argument("backbone")
+    pretrain.add_argument("--data", type=Path, required=True, metavar="DIR", help="DIR/{train,test}/<class>/*.jpg")
+    pretrain.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="default: weights")
+    pretrain.add_argument("--epochs", type=positive)
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    pretrain.add_argument("--threads", type=positive, help="default: one per core")
+    return top
+
+
+def _common(command: argparse.ArgumentParser, out: bool = True) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter of the method"
+    )
+    command.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method file of your own"
+    )
+    if out:
+        command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+
+
+# list, count, doctor, pretrain ----------------------------------------------------------------------------------------
+
+
+def list_command(args: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]]
+    if args.what == "methods":
+        from bench.models import registry
+
+        rows = [("method", "family", "backbones", "merges", "paper", "hyper-parameters")]
+        rows += [
+            (
+                " = ".join((e.name, *e.aliases)),
+                *(e.family, " ".join(e.supports), "yes" if e.merges else "no", e.paper, e.defaults),
+            )
+            for e in registry.entries(args.plugin).values()
+        ]
+    elif args.what == "backbones":
+        rows = [("pocket_vit", "ViT, 32 px, bundled"), ("pocket_swin", "Swin, 32 px, bundled")]
+        rows.append(("cvt_13", "CvT, 224 px, from transformers: pip install 'petbench[cvt]'"))
+        rows.append(("any timm tag", "of a VisionTransformer or SwinTransformer, e.g. vit_base_patch16_224.orig_in21k"))
+    else:
+        from bench.core import configs
+
+        suites = [configs.suite(name) for name in configs.suite_names()]
+        if args.what == "suites":
+            rows = [(s.card.name, s.card.title, f"{len(s.datasets)} datasets", s.card.protocol) for s in suites]
+        elif args.what == "datasets":
+            rows = [
+                (d.name, d.title, f"{d.classes} classes", f"{d.sizes.train}/{d.sizes.val}/{d.sizes.test}")
+                for s in suites
+                for d in s.datasets
+            ]
+        else:
+            rows = [
+                (
+                    p.name,
+                    f"{p.optimizer}, lr {p.lr:g}",
+                    f"{p.epochs} epochs",
+                    f"trains on {p.train_on}",
+                    f"reports the {p.choose} epoch",
+                )
+                for p in configs.protocols().values()
+            ]
+    print_rows(rows)
+    return 0
+
+
+def count_command(args: argparse.Namespace) -> int:
+    from bench.models import registry
+    from bench.models.method import build
+
+    method = build(registry.load(args.method, args.plugin), grid.settings(args.set), args.method)
+
+    from bench.core.schema import plain
+    from bench.models import static_cost
+
+    counted = static_cost.count(method, args.backbone, args.classes)
+    if args.json:
+        print(json.dumps(plain(counted)))
+        return 0
+    merged = f"{counted.flops.merged / 1e9:.4f} merged" if counted.flops.merged is not None else "cannot be merged"
+    print(f"{args.method} on {args.backbone}, {args.classes} classes")
+    params, stored = counted.params, counted.storage_bytes
+    trained = f"{params.method + params.head:,}  (method {params.method:,}, head {params.head:,})"
+    print(f"  trained parameters  {trained}")
+    print(f"  all parameters      {params.total:,}")
+    print(f"  GFLOPs an image     {counted.flops.unmerged / 1e9:.4f} unmerged, {merged}   (1 MAC = 2 FLOPs)")
+    print(
+        f"  without attention   {counted.flops_linear_conv.unmerged / 1e9:.4f} (the papers': linears and convolutions)"
+    )
+    print(f"  storage             {stored.with_head:,} bytes, {stored.without_head:,} without head")
+    print(f"  counted by          {counted.flops_counter}")
+    return 0
+
+
+def check_command(args: argparse.Namespace) -> int:
+    from bench.models import registry
+    from bench.models.method import build
+
+    if args.method.endswith(".py"):
+        args.plugin.append(Path(args.method))
+        args.method = Path(args.method).stem
+    names = grid.method_names(args)
+    methods = {name: build(registry.load(name, args.plugin), grid.settings(args.set), name) for name in names}
+
+    from bench.tools import conformance
+
+    cases = [(name, backbone) for name in methods for backbone in args.backbone.split(",")]
+    faults: Counter[str] = Counter()
+    for (name, backbone), findings in zip(
+        cases, conformance.run_all(cases, grid.settings(args.set), tuple(args.plugin)), strict=True
+    ):
+        print(f"{name} on {backbone}")
+        for promise, fault in findings:
+            mark = "    " if promise == "refuses" else "ok  " if fault is None else "FAIL"
+            faults[mark] += 1
+            print(f"  {mark} {promise}", fault or "", flush=True)
+    print(f"{faults['ok  ']} promises kept, {faults['FAIL']} broken, {faults['    ']} backbones refused.")
+    return 1 if faults["FAIL"] else 0
+
+
+def paper_command(args: argparse.Namespace) -> int:
+    from bench.tools import published
+
+    return published.paper_command(args)
+
+
+def doctor_command(args: argparse.Namespace) -> int:
+    from bench.tools import doctor
+
+    findings = doctor.examine()
+    if args.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{finding.level:8} {finding.topic:12} {finding.text}")
+    return 2 if Counter(finding.level for finding in findings)["problem"] else 0
+
+
+def pretrain_command(args: argparse.Namespace) -> int:
+    import torch
+
+    from bench.tools import pretrain
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = pretrain.Recipe(seed=args.seed, **({"epochs": args.epochs} if args.epochs else {}))
+    path = pretrain.pretrain(
+        args.backbone, args.data, args.out, recipe, grid.device(args.device), lambda line: print(line, flush=True)
+    )
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Cards: datasets/*.toml -> Suite and Dataset, datasets/protocols.toml -> Protocol. Data, no code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from bench.core.errors import UsageError, unknown
+from bench.core.schema import parse
+from bench.core.spec import Protocol
+
+Metric = Literal["top1", "mean_per_class", "map11", "auc"]  # bench.training.metrics computes them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images per split."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    title: str
+    classes: int
+    metric: Metric
+    source: str  # "reader:argument", read by bench.data
+    sizes: Sizes
+    fingerprint: str  # sha256 of the splits as read; empty where it is known only once they are prepared
+    license: str
+    citation: str
+    superseded_by: str | None = None  # the name of the card that corrects this one
+    name: str = ""  # "suite/key", filled in from the table's key
+
+
+@dataclass(frozen=True)
+class SuiteCard:
+    name: str
+    title: str
+    protocol: str
+    backbone: str  # the default one
+    headline: Literal["mean_datasets", "mean_groups"]
+    groups: Mapping[str, tuple[str, ...]]
+    citation: str
+
+
+@dataclass(frozen=True)
+class _File:
+    suite: SuiteCard
+    datasets: Mapping[str, Dataset]
+
+    def __post_init__(self) -> None:
+        grouped = sorted(name for names in self.suite.groups.values() for name in names)
+        if grouped != sorted(self.datasets):
+            raise ValueError(f"groups name {grouped}, the tables are {sorted(self.datasets)}")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite card with its datasets in the order of its groups."""
+
+    card: SuiteCard
+    datasets: tuple[Dataset, ...]
+
+
+def folder() -> Path:
+    """`bench/cards` in an installed wheel, `datasets/` beside the package in a checkout."""
+    packaged = Path(__file__).parents[1] / "cards"
+    return packaged if any(packaged.glob("*.toml")) else Path(__file__).parents[2] / "datasets"
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (ValueError, RecursionError) as error:  # ValueError: wrong TOML, bytes that are no text, a number too long
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+
+
+@cache
+def protocols() -> Mapping[str, Protocol]:
+    path = folder() / "protocols.toml"
+    cards = _toml(path)
+    return {
+        name: parse(Protocol, {**_table(card), "name": name}, f"{path.name} [{name}]") for name, card in cards.items()
+    }
+
+
+def protocol(name: str) -> Protocol:
+    if name not in protocols():
+        raise unknown("protocol", name, protocols())
+    return protocols()[name]
+
+
+def suite_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder().glob("*.toml") if path.stem not in ("protocols", "downloads")))
+
+
+@cache
+def suite(name: str) -> Suite:
+    if name not in suite_names():
+        raise unknown("suite", name, suite_names())
+    return read_suite(folder() / f"{name}.toml")
+
+
+def read_suite(path: Path) -> Suite:
+    file = parse(_File, _toml(path), path.name)
+    named = {
+        key: parse(Dataset, {**_table(card), "name": f"{file.suite.name}/{key}"}, path.name)
+        for key, card in _table(_toml(path)["datasets"]).items()
+    }
+    order = [key for keys in file.suite.groups.values() for key in keys]
+    return Suite(file.suite, tuple(named[key] for key in order))
+
+
+def dataset(name: str) -> Dataset:
+    """The card of `suite/key`."""
+    known = {card.name: card for other in suite_names() for card in suite(other).datasets}
+    if name not in known:
+        raise unknown("dataset", name, known)
+    return known[name]
+
+
+def _table(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, Mapping) else {}

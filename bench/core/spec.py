@@ -1,0 +1,100 @@
+"""The identity of a run: what was asked, hashed. Where and how it was answered is provenance, never hashed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from bench.core.schema import plain
+
+Value = bool | int | float | str | tuple[str, ...] | None
+
+
+def omit_default(default: Any) -> Any:
+    """A dataclass field born after records exist: at `default` it stays out of the hash, so old digests stand."""
+    return field(default=default, metadata={"omit_default": True})
+
+
+def identity(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that enter the hash, as JSON-ready data."""
+    return {
+        f.name: plain(getattr(value, f.name))
+        for f in dataclasses.fields(value)
+        if not (f.metadata.get("omit_default") and getattr(value, f.name) == f.default)
+    }
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How every method of a comparison is trained and scored; named and versioned, `vtab1k@v1`."""
+
+    name: str
+    optimizer: Literal["adamw", "sgd"]
+    lr: float
+    weight_decay: float  # on tensors of two and more dimensions; vectors are never decayed
+    epochs: int  # in total, whatever phases a method divides them into
+    warmup: float  # fraction of the steps of each phase, linear, before a cosine to zero
+    batch_size: int
+    train_on: Literal["train", "train+val"]
+    choose: Literal["last", "validation"]  # which epoch's model is reported
+    seeds: tuple[int, ...]
+    image_size: int | None = None  # None: the backbone's own input size
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    resize: Literal["squash", "crop"] = omit_default("squash")  # an image to its square: as a whole, or its centre
+    augment: Literal["none", "mimi"] = omit_default("none")  # of training images, on the device: bench.data.augment
+    shots: int | None = omit_default(None)  # images per class, drawn by the run's seed; None: all
+    val_share: float | None = omit_default(None)  # of each class, cut off train where val is that; None: the card's val
+    epochs_of: Literal["run", "phase"] = omit_default("run")  # whether `epochs` are all, or those of each phase
+    search_lr: tuple[float, ...] = omit_default(())  # tried on train, chosen on val, in ascending order
+    search_weight_decay: tuple[float, ...] = omit_default(())
+    search_epochs: int | None = omit_default(None)  # of one trial; None: `epochs`
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ValueError("val_share must lie between 0 and 1")
+        if self.shots is not None and self.shots < 1:
+            raise ValueError("shots must be at least 1")
+        if self.lr <= 0 or not 0 <= self.warmup < 1:
+            raise ValueError("lr must be positive and warmup lie in [0, 1)")
+        if self.choose == "validation" and self.train_on == "train+val":
+            raise ValueError("choose = 'validation' needs train_on = 'train': a chosen epoch must not train on val")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    method: str
+    method_version: int
+    params: Mapping[str, Value]  # every hyper-parameter of the method
+    backbone: str  # full timm tag, or a pocket backbone
+    weights: str  # "pretrained", "random", or "sha256:..." of a weight file
+    dataset: str
+    fingerprint: str  # sha256 of the data as read
+    protocol: Protocol
+    seed: int
+
+    def canonical(self) -> str:
+        """Tight JSON with sorted keys; NaN and infinities are refused."""
+        data = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        data["protocol"] = {k: v for k, v in identity(self.protocol).items() if k != "seeds"}
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+
+def stream(spec: RunSpec, name: Literal["data", "head", "method"]) -> int:
+    """The seed of a named source of chance. "data" and "head" ignore the method, so runs at one seed pair up."""
+    parts = [name, spec.backbone, spec.dataset, str(spec.seed)]
+    if name == "method":
+        parts.append(spec.method)
+    return int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:7], "big")

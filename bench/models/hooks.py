@@ -1,0 +1,119 @@
+"""The forward hooks behind the anatomy's verbs. Classes, not closures: a deep copy takes its own module along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import Incompatible
+
+
+class SideChannel:
+    """Carries a tensor from one hook to a later one of the same forward pass; never survives it."""
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+
+    def put(self, value: Tensor) -> None:
+        self.value = value
+
+    def take(self) -> Tensor:
+        if self.value is None:
+            raise Incompatible(
+                "This method hands a tensor from one block to the next: a single block cannot be recomputed, "
+                "so gradient checkpointing cannot be used with it."
+            )
+        value, self.value = self.value, None
+        return value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SideChannel:
+        memo[id(self)] = twin = SideChannel()
+        return twin
+
+
+class Hook:
+    """A hook of the added module `key`, on some columns of its tensor (all, or a third of a fused qkv)."""
+
+    def __init__(self, key: str, module: nn.Module, columns: slice = slice(None), channel: int = -1) -> None:
+        self.key, self.module, self.columns, self.channel = key, module, columns, channel
+
+    def read(self, y: Tensor) -> Tensor:
+        """The slot's columns of y, channels last."""
+        return y.movedim(self.channel, -1)[..., self.columns]
+
+    def write(self, y: Tensor, part: Tensor) -> Tensor:
+        """y with the slot's columns replaced."""
+        if part.shape[-1] < y.shape[self.channel]:
+            y = y.movedim(self.channel, -1)
+            start, stop = self.columns.start, self.columns.stop
+            return torch.cat((y[..., :start], part, y[..., stop:]), dim=-1).movedim(-1, self.channel)
+        return part.movedim(-1, self.channel)
+
+
+class Add(Hook):
+    """y + m(x)"""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        return self.write(y, self.read(y) + self.module(args[0]))
+
+
+class Then(Hook):
+    """m(y)"""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        return self.write(y, self.module(self.read(y)))
+
+
+class Before(Hook):
+    """m(x) instead of x"""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self.module(args[0]), *args[1:])
+
+
+class Send(Hook):
+    """Puts m(input) or m(output) on a wire."""
+
+    def __init__(self, key: str, module: nn.Module, wire: SideChannel, of: str, columns: slice = slice(None)) -> None:
+        super().__init__(key, module, columns)
+        self.wire, self.of = wire, of
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
+        self.wire.put(self.module(args[0] if self.of == "input" else self.read(y)))
+
+
+class Receive(Hook):
+    """Adds what is on the wire to the output."""
+
+    def __init__(self, key: str, wire: SideChannel) -> None:
+        self.key, self.wire = key, wire
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        return y + self.wire.take()
+
+
+class ReceiveBefore(Receive):
+    """Adds what is on the wire to the input."""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (args[0] + self.wire.take(), *args[1:])
+
+
+class AddToSum(Hook):
+    """o + m(x + o) at the end of a residual branch, x on the wire: the stream becomes (x + o) + m(x + o)."""
+
+    def __init__(self, key: str, module: nn.Module, wire: SideChannel) -> None:
+        super().__init__(key, module)
+        self.wire = wire
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        return y + self.module(self.wire.take() + y)
+
+
+class AddToLogits(Hook):
+    """Gives a ViT's attention an additive bias m() (heads, N, N)."""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"attn_mask": self.module()[None]}

@@ -1,0 +1,119 @@
+"""The contract of a method: a frozen dataclass whose fields are its hyper-parameters, and one verb, `attach`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args, get_type_hints
+
+from torch import Tensor
+
+from bench.core.errors import Incompatible, UsageError
+from bench.core.schema import parse, plain
+from bench.core.spec import Value, identity, omit_default
+from bench.models.view import ModelView, Shape
+
+__all__ = ["Batches", "Method", "Phase", "Shape", "build", "omit_default", "params", "variant"]
+
+Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+"""batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
+call: for methods that look at data to choose or to score something."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own optimiser and learning-rate schedule; `then` runs after its last step."""
+
+    epochs: int
+    name: str = "train"
+    then: Callable[[ModelView, Batches], None] | None = None
+    lr_factor: float = 1.0  # on the protocol's learning rate
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    family: ClassVar[str] = "other"
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # raised when the same fields train a different model
+    supports: ClassVar[str] = "vit swin cvt"  # families of backbones; attach refuses the others
+    merges: ClassVar[bool] = False  # the trained model can be had with the bare backbone's modules, exactly
+    identity_at_start: ClassVar[bool] = True  # attach leaves the outputs unchanged
+
+    @abstractmethod
+    def attach(self, net: ModelView) -> None:
+        """Puts the method on the frozen backbone. Raises Incompatible, with the reason, where it does not fit."""
+
+    def calibrate(self, net: ModelView, batches: Batches) -> None:
+        """Runs once, after attach and before training, for what depends on the data (which channels to train)."""
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """The protocol's epochs, divided; one phase unless the method does something between two."""
+        return (Phase(epochs),)
+
+    def merge(self, net: ModelView) -> None:
+        """Folds the trained update into the frozen weights. Raises Incompatible where that cannot be done exactly."""
+        if not self.merges:
+            raise Incompatible(f"{type(self).__name__} cannot be merged into the backbone.")
+        net.merge()
+
+    def count(self, shape: Shape) -> int | None:
+        """Closed form of the number of trained parameters, head not counted; None where there is none."""
+        return None
+
+    def sizes(self, net: ModelView) -> dict[str, int]:
+        """Sizes of the parts that training changes (neurons left per adapter)."""
+        return {}
+
+    def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        """Gives a freshly attached method the sizes of a stored one, before `tensors` are loaded into it."""
+
+
+def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:
+    """A method from TOML values or command-line strings, read by the type of each field; all faults at once."""
+    hints = get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(cls)]
+    for key in settings:
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}."
+            raise UsageError(f"{name} has no hyper-parameter {key!r}. {hint}")
+    values = {f.name: plain(f.default) for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    for key, value in settings.items():
+        values[key] = _read(value, hints[key]) if isinstance(value, str) else value
+    return parse(cls, values, name)  # defaults too, so that 8 and 8.0 are one question
+
+
+def _read(text: str, kind: Any) -> Any:
+    """A command-line string as the field's type; a string that does not fit stays one and is refused by `parse`."""
+    for option in get_args(kind) if type(None) in get_args(kind) else (kind,):
+        if option is type(None) and text.lower() == "none":
+            return None
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        for number in (int, float):
+            if option is number or (option is float and number is int):
+                try:
+                    return option(text)
+                except ValueError:
+                    break
+        if getattr(option, "__origin__", None) is tuple:
+            return tuple(part for part in text.replace("+", ",").split(",") if part)
+    return text
+
+
+def params(method: Method) -> dict[str, Value]:
+    """Every hyper-parameter, for the run's identity."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in identity(method).items()}
+
+
+def variant(method: Method) -> str:
+    """The hyper-parameters that are not at their defaults, "rank=4,targets=q+k"; empty where all are."""
+    changed = []
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if value != field.default:
+            changed.append(f"{field.name}={'+'.join(value) if isinstance(value, tuple) else value}")
+    return ",".join(changed)

@@ -1,0 +1,93 @@
+"""What is known of a method on a backbone before training: whether it fits, its parameters, compute and storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bench.core.errors import Incompatible, UnsupportedBackbone, UsageError
+from bench.core.record import Storage
+from bench.models import backbones, cost
+from bench.models.families import build_view
+from bench.models.method import Method
+from bench.models.view import ModelView
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A number before and after the method is merged into the backbone; None where it cannot be."""
+
+    unmerged: int
+    merged: int | None
+
+
+@dataclass(frozen=True)
+class CountedParams:
+    method: int
+    head: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    params: CountedParams
+    macs: Folded
+    flops: Folded
+    flops_linear_conv: Folded  # attention products left out, as most papers count
+    flops_counter: str
+    storage_bytes: Storage
+
+
+def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
+    """Before training; no weights are made. Raises Incompatible."""
+    return _counted_params(_bare(method, backbone, classes, "meta"))
+
+
+def count(method: Method, backbone: str, classes: int) -> Counted:
+    """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible, and
+    UsageError where such a model cannot be made."""
+    try:
+        count_params(method, backbone, classes)
+        net = _bare(method, backbone, classes, "cpu")
+    except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or than integers
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}.") from error
+    size = backbones.input_size(net.model)
+    own, merged = cost.compute(net, size), cost.merged(method, net)
+    other = cost.compute(merged, size) if merged else None
+    return Counted(
+        params=_counted_params(net),
+        macs=Folded(own.macs, other.macs if other else None),
+        flops=Folded(own.flops, other.flops if other else None),
+        flops_linear_conv=Folded(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
+        flops_counter=cost.COUNTER,
+        storage_bytes=cost.storage(net),
+    )
+
+
+def check_fit(method: Method, backbone: str) -> str | None:
+    """Why the method does not fit this backbone; None where it does, or where only a run can tell. No weights are made.
+
+    Raises UsageError where the method's hyper-parameters make no sense on this backbone.
+    """
+    try:
+        _bare(method, backbone, 2, "meta")
+    except UsageError:
+        raise
+    except (Incompatible, UnsupportedBackbone) as error:
+        return str(error)
+    except Exception:
+        return None  # what does not work becomes a record of every run, with its reason
+    return None
+
+
+def _bare(method: Method, backbone: str, classes: int, device: str) -> ModelView:
+    with torch.device(device):
+        net = build_view(backbones.create(backbone, classes=classes, weights="random", device=device))
+        method.attach(net)
+    return net
+
+
+def _counted_params(net: ModelView) -> CountedParams:
+    return CountedParams(cost.method_params(net), cost.head_params(net), cost.total_params(net))

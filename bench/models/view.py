@@ -1,0 +1,276 @@
+"""Uniform handles on the blocks of a vision transformer, so that a method is written once for every family.
+
+A pre-norm block is twice `x + exit(op(entry(x)))`. Three verbs on a slot reach what a linear or a norm computes: `add`
+(y + m(x)), `then` (m(y)) and `before` (m(x) takes x's place); a branch has the same verbs on the way around its
+operator. Verbs on one slot act in the order they were called. Whatever a method adds lives under `model.pet`; the
+frozen backbone keeps its own names.
+
+Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a ViT and in every MLP branch,
+(B, H, W, D) around a Swin's attention, (B x windows, N, D) inside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import Incompatible
+from bench.models import hooks, prompts
+from bench.models.hooks import Hook, SideChannel
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a closed-form parameter count may depend on."""
+
+    dims: tuple[int, ...]  # width of every block, first to last
+    mlp_ratio: float
+    heads: tuple[int, ...] = ()  # of every block
+    side: int = 0  # of the square of tokens that attend to each other: the whole image's, or a window's
+    patch_norm: bool = False  # a layer norm after the patch embedding
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The widths, each once: one for a ViT."""
+        return tuple(dict.fromkeys(self.dims))
+
+
+@dataclass(eq=False)
+class HookPoint:
+    """A place where a module can be put: a linear, columns of a fused linear, a convolution, a norm, a branch's end."""
+
+    net: ModelView
+    module: nn.Module
+    path: str  # of the module in the model, "blocks.0.attn.qkv"
+    label: str  # of the slot, "blocks.0.attn.q"
+    d_in: int
+    d_out: int
+    columns: slice  # of the module's output
+    channel: int = -1  # dimension of the output that holds the channels
+
+    def add(self, m: nn.Module) -> str:
+        """y <- y + m(x)"""
+        return self.net.attach(self, "add", m)
+
+    def then(self, m: nn.Module) -> str:
+        """y <- m(y)"""
+        return self.net.attach(self, "then", m)
+
+    def before(self, m: nn.Module) -> str:
+        """x <- m(x)"""
+        return self.net.attach(self, "before", m)
+
+    def feed(self, m: nn.Module, target: HookPoint) -> str:
+        """x of the target <- x + m(y of this slot)"""
+        name, wire = self.net.register(self, m), SideChannel()
+        self.module.register_forward_hook(hooks.Send(name, m, wire, "output", self.columns))
+        target.module.register_forward_pre_hook(hooks.ReceiveBefore(name, wire))
+        return name
+
+
+@dataclass(eq=False)
+class Branch:
+    """One residual branch of a block: x + exit(op(entry(x)))."""
+
+    entry: HookPoint
+    exit: HookPoint
+    op: str  # path of the operator, "blocks.0.attn"
+    first: HookPoint | None  # the linear that reads the entry's output, where there is exactly one
+
+    def then(self, m: nn.Module) -> str:
+        """o <- m(o): the branch's output goes through m before the residual sum (series)."""
+        return self.exit.then(m)
+
+    def before(self, m: nn.Module) -> str:
+        """n <- m(n): what the operator reads, the norm's output, goes through m."""
+        return self.first.before(m) if self.first else self.entry.then(m)
+
+    def add(self, m: nn.Module, of: Literal["norm", "stream"] = "norm") -> str:
+        """o <- o + m(n), or o + m(x) with `of="stream"`: a parallel branch that reads after, or before, the norm."""
+        net, wire = self.exit.net, SideChannel()
+        name = net.register(self.exit, m)
+        self.entry.module.register_forward_hook(hooks.Send(name, m, wire, "output" if of == "norm" else "input"))
+        self.exit.module.register_forward_hook(hooks.Receive(name, wire))
+        return name
+
+    def add_to_sum(self, m: nn.Module) -> str:
+        """x + o <- (x + o) + m(x + o): m reads the residual stream behind this branch."""
+        net, wire = self.exit.net, SideChannel()
+        name = net.register(self.exit, m)
+        self.entry.module.register_forward_hook(hooks.Send(name, nn.Identity(), wire, "input"))
+        self.exit.module.register_forward_hook(hooks.AddToSum(name, m, wire))
+        return name
+
+
+@dataclass(eq=False)
+class Block:
+    index: int
+    path: str
+    dim: int
+    heads: int
+    grid: tuple[int, int]  # rows and columns of the patches it sees
+    prefix: int  # tokens before the patches: class token and registers
+    attn: Branch
+    mlp: Branch
+    out: HookPoint  # the block's output
+    linear: dict[str, HookPoint]  # q k v proj fc1 fc2, and qkv where it is fused
+    norm: dict[str, HookPoint]  # norm1 norm2
+
+
+@dataclass(eq=False)
+class ModelView:
+    model: nn.Module
+    family: Literal["vit", "swin", "cvt"]
+    blocks: tuple[Block, ...] = ()
+    stem: tuple[HookPoint, ...] = ()  # patch convolution, and the norm behind it where there is one
+    merging: tuple[tuple[HookPoint, ...], ...] = ()  # norm and reduction (or convolution and norm) between stages
+    final: HookPoint | None = None  # the last norm
+    shape: Shape = Shape((), 0.0)
+    added_modules: dict[str, tuple[str, HookPoint]] = field(default_factory=dict)  # verb and slot, by name in model.pet
+
+    @property
+    def pet(self) -> nn.ModuleDict:
+        """Every module a method has added, by name."""
+        pet = self.model.pet
+        assert isinstance(pet, nn.ModuleDict)
+        return pet
+
+    @property
+    def head(self) -> nn.Linear:
+        head = self.model.get_classifier()  # type: ignore[operator]
+        assert isinstance(head, nn.Linear)
+        return head
+
+    def unfreeze(self, wanted: Callable[[str], bool]) -> None:
+        """Trains the backbone's own parameters whose name is wanted. The head is not among them: it always trains.
+
+        Raises Incompatible where the backbone has none.
+        """
+        found = [parameter for name, parameter in self.backbone_parameters() if wanted(name)]
+        if not found:
+            raise Incompatible(f"{type(self.model).__name__} has no parameter of the kind that this method trains.")
+        for parameter in found:
+            parameter.requires_grad_(True)
+
+    def attach(self, slot: HookPoint, verb: Literal["add", "then", "before"], m: nn.Module) -> str:
+        """Adopts m and hooks it to the slot. The name it got in model.pet."""
+        if verb == "before" and isinstance(slot.module, nn.Linear) and slot.d_out != slot.module.out_features:
+            raise Incompatible(f"{slot.label} has no input of its own: q, k and v share it. Use 'qkv'.")
+        name = self.register(slot, m, verb)
+        if verb == "before":
+            slot.module.register_forward_pre_hook(hooks.Before(name, m))
+        else:
+            hook = hooks.Add if verb == "add" else hooks.Then
+            slot.module.register_forward_hook(hook(name, m, slot.columns, slot.channel))
+        return name
+
+    def register(self, slot: HookPoint, m: nn.Module, verb: str = "") -> str:
+        """Puts m into model.pet under the slot's label, on the model's device and in its dtype."""
+        name = slot.label.replace(".", "_")
+        while name in self.pet:
+            name += "x"
+        weight = next(self.model.parameters())
+        self.pet[name] = m.to(weight.device, weight.dtype)
+        self.added_modules[name] = (verb, slot)
+        return name
+
+    def detach(self, name: str) -> None:
+        """Removes an added_modules module and its hooks: the backbone is as if it had never been there."""
+        del self.added_modules[name], self.pet[name]
+        for module in self.model.modules():
+            for table in (module._forward_hooks, module._forward_pre_hooks):
+                for number, hook in list(table.items()):
+                    if getattr(hook, "key", None) == name:
+                        del table[number]
+
+    def add_to_attention(self, block: Block, m: nn.Module) -> str:
+        """softmax(q k + m()) with m() of shape (heads, N, N). Raises Incompatible where attention takes no bias."""
+        if self.family != "vit":
+            raise Incompatible(f"The attention of {type(self.model).__name__} takes no further bias.")
+        name = self.register(block.attn.exit, m)
+        attention = self.model.get_submodule(block.attn.op)
+        attention.register_forward_pre_hook(hooks.AddToLogits(name, m), with_kwargs=True)
+        return name
+
+    def add_prompts(self, tokens: Mapping[int, nn.Module]) -> None:
+        """Learned tokens beside the patches: tokens[i]() of shape (P, D) enters at block i, in place of earlier ones.
+
+        In a ViT they stand between the class token and the patches. In a Swin they enter every window, get no relative
+        position and no shift mask, are averaged over the windows after attention, and are part of the final average.
+        """
+        for index, m in tokens.items():
+            self.register(HookPoint(self, nn.Identity(), "", f"prompts.{index}", 0, 0, slice(0, 0)), m)
+        if self.family == "vit":
+            prompts.into_vit(self.blocks, self.model, tokens)
+        elif self.family == "swin":
+            prompts.into_swin(self.blocks, self.model, tokens)
+        else:
+            raise Incompatible(f"No prompts are defined for {type(self.model).__name__}.")
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Folds every added module into the layer it sits on, in the order they were added, and removes it.
+
+        A module can be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its
+        layer, before and after. Raises Incompatible where one has not.
+        """
+        for name, (verb, slot) in list(self.added_modules.items()):
+            merged_weights = getattr(self.pet[name], "merged_weights", None)
+            layer = slot.module
+            if merged_weights is None or not verb or not isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d):
+                raise Incompatible(f"{name} ({type(self.pet[name]).__name__}) cannot be merged into {slot.path}.")
+            rows = slot.columns
+            weight = layer.weight.diag() if isinstance(layer, nn.LayerNorm) else layer.weight.flatten(1)
+            bias = layer.weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.clone()
+            weight = weight.clone()
+            weight[rows], bias[rows] = merged_weights(weight[rows], bias[rows])
+            layer.weight.copy_(weight.diag() if isinstance(layer, nn.LayerNorm) else weight.view_as(layer.weight))
+            if layer.bias is None and bias.any():
+                layer.bias = nn.Parameter(bias, requires_grad=False)
+            elif layer.bias is not None:
+                layer.bias.copy_(bias)
+            self.detach(name)
+
+    def backbone_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """The backbone's own parameters: neither the head's nor a method's."""
+        head = {id(parameter) for parameter in self.head.parameters()}
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) not in head and not name.startswith("pet."):
+                yield name, parameter
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Every parameter that trains, head included, by its name in the model."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def saved_buffers(self) -> dict[str, Tensor]:
+        """What a method drew or chose and does not train (buffers of its modules), by its name in the model."""
+        return {f"pet.{name}": buffer for name, buffer in self.pet.named_buffers()}
+
+    def only_head_trains(self) -> bool:
+        """True where only the head trains and nothing was added: features can be computed once."""
+        return not self.pet and not any(p.requires_grad for _, p in self.backbone_parameters())
+
+    def clone_parameters(self, names: Iterable[str]) -> None:
+        """Gives these parameters, which other copies of the model may share, tensors of their own."""
+        wanted, twins = set(names), dict[int, nn.Parameter]()
+        every = list(self.model.named_parameters(remove_duplicate=False))
+        for name, parameter in every:
+            if name in wanted:
+                twins[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for name, parameter in every:
+            if id(parameter) in twins:
+                path, _, attribute = name.rpartition(".")
+                setattr(self.model.get_submodule(path), attribute, twins[id(parameter)])
+
+    def snapshot(self) -> ModelView:
+        """An independent copy that shares the frozen tensors with the original."""
+        shared = [p for p in self.model.parameters() if not p.requires_grad] + list(self.model.buffers())
+        return copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
+
+
+__all__ = ["Block", "Branch", "Hook", "HookPoint", "ModelView", "Shape", "SideChannel"]

@@ -1,0 +1,210 @@
+"""Pretraining of the pocket backbones: supervised, on an image folder with a `train` and a `test` part.
+
+Recipe: Muon on matrices and AdamW on the rest (Jordan et al. 2024, as in timm), linear warm-up and cosine decay, label
+smoothing 0.1, bf16 autocast; images shifted by up to 4 pixels, mirrored, and with probability 1/2 one square erased.
+The state is saved after every epoch; every epoch draws from its own seed, so a resumed run continues as if uncut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.optim.muon import Muon
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.core.errors import UsageError, unknown
+from bench.data.readers import folder
+from bench.models import backbones
+
+
+@dataclass(frozen=True)
+class Recipe:
+    epochs: int = 20
+    batch: int = 250
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1  # of all steps
+    smoothing: float = 0.1
+    erase: int = 12  # longest side of the erased square, pixels
+    seed: int = 0
+
+
+def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say: Callable[[str], None]) -> Path:
+    """Trains pocket backbone `name` on DATA/train, reports accuracy on DATA/test, writes OUT/<name>.safetensors."""
+    if name not in backbones.POCKET:
+        raise unknown("pocket backbone", name, backbones.POCKET)
+    train = _read(data / "train", data / "train")
+    test = _read(data / "test", data / "train")
+    classes = len(folder.classes_of(data / "train"))
+    if len(train[1]) < recipe.batch:
+        raise UsageError(f"{data / 'train'} holds {len(train[1])} images; one batch takes {recipe.batch}.")
+    torch.manual_seed(recipe.seed)
+    model = backbones.create(name, classes=classes, weights="random", device=device).train()
+    optimizer = _optimizer(model, recipe)
+    state = out / f"{name}.state"
+    first = _restore(state, model, optimizer, recipe)
+    if first:
+        say(f"{name}: resumed after epoch {first}")
+    for epoch in range(first, recipe.epochs):
+        start = time.perf_counter()
+        loss = _epoch(model, optimizer, train, recipe, epoch, device)
+        _save(state, model, optimizer, recipe, epoch + 1)
+        rate = len(train[1]) / (time.perf_counter() - start)
+        left = (recipe.epochs - epoch - 1) * len(train[1]) / rate
+        say(
+            f"{name}: epoch {epoch + 1}/{recipe.epochs}  loss {loss:.3f}  {rate:.0f} images/s  {left / 60:.0f} min left"
+        )
+    accuracy = evaluate(model, name, test, device)
+    say(f"{name}: accuracy {accuracy:.2%} on {len(test[1])} test images")
+    pocket = backbones.POCKET[name]
+    metadata = {
+        "data": f"{data.name}: {len(train[1])} images, {classes} classes",
+        "data_sha256": hashlib.sha256(train[0].numpy().tobytes()).hexdigest(),
+        "recipe": json.dumps(dataclasses.asdict(recipe)),
+        "test_accuracy": f"{accuracy:.4f}",
+        "mean": json.dumps(pocket.mean),
+        "std": json.dumps(pocket.std),
+        "device": device,
+        "torch": torch.__version__.split("+")[0],
+    }
+    final = out / f"{name}.safetensors"
+    _write(final, {key: value.cpu().contiguous() for key, value in model.state_dict().items()}, metadata)
+    return final
+
+
+def _read(part: Path, classes_from: Path) -> tuple[Tensor, Tensor]:
+    """Images as uint8 (N, 3, 32, 32) and their labels, numbered by the classes of another folder."""
+    if not part.is_dir():
+        raise UsageError(
+            f"{part} is not a folder. --data takes a folder with train/<class>/*.jpg and test/<class>/*.jpg."
+        )
+    items = folder.list_images(part, folder.classes_of(classes_from))
+    images = torch.from_numpy(folder.decode_all([path for path, _ in items], size=32))
+    return images.permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in items])
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return Muon(groups, lr=recipe.lr, nesterov=True)
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    epoch: int,
+    device: str,
+) -> float:
+    images, labels = data
+    chance = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    order = torch.randperm(len(labels), generator=chance)
+    steps = len(labels) // recipe.batch
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in backbones.normalisation(model))
+    total = 0.0
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * _schedule((epoch * steps + step) / (recipe.epochs * steps), recipe.warmup)
+        index = order[step * recipe.batch : (step + 1) * recipe.batch]
+        x = (_augment(images[index], recipe.erase, chance).to(device).float() / 255 - mean) / std
+        with torch.autocast(device, torch.bfloat16):
+            loss = F.cross_entropy(model(x), labels[index].to(device), label_smoothing=recipe.smoothing)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += loss.item()
+    return total / steps
+
+
+def _schedule(progress: float, warmup: float) -> float:
+    """Factor on the learning rate after the fraction `progress` of all steps."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _augment(x: Tensor, erase: int, chance: torch.Generator) -> Tensor:
+    """Shift by up to 4 pixels, mirror, and erase one square in half of the images; uint8 (B, 3, 32, 32)."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (4, 4, 4, 4))
+    shift = torch.randint(0, 9, (2, batch, 1), generator=chance)
+    rows, columns = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
+    mirrored = torch.rand(batch, 1, generator=chance) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    x = padded[
+        torch.arange(batch)[:, None, None, None],
+        torch.arange(3)[None, :, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+    corner = torch.randint(-erase // 2, height - erase // 2, (2, batch, 1), generator=chance)
+    side = torch.randint(4, erase + 1, (batch, 1), generator=chance)
+    side = side * (torch.rand(batch, 1, generator=chance) < 0.5)
+    row, column = torch.arange(height), torch.arange(width)
+    inside_rows = (row >= corner[0]) & (row < corner[0] + side)
+    inside_columns = (column >= corner[1]) & (column < corner[1] + side)
+    return x.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 127)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, name: str, data: tuple[Tensor, Tensor], device: str) -> float:
+    """Share of images whose class is predicted, in float32."""
+    images, labels = data
+    model.eval()
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in backbones.normalisation(model))
+    hits = 0
+    for start in range(0, len(labels), 500):
+        x = (images[start : start + 500].to(device).float() / 255 - mean) / std
+        hits += int((model(x).argmax(1).cpu() == labels[start : start + 500]).sum())
+    return hits / len(labels)
+
+
+def _save(state: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs_done: int) -> None:
+    """Model and optimiser after an epoch, as one safetensors file; numbers of the optimiser are stored as scalars."""
+    tensors = {f"model/{key}": value.cpu().contiguous() for key, value in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        for key, value in slots.items():
+            tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
+    _write(state, tensors, {"epochs_done": str(epochs_done), "recipe": json.dumps(dataclasses.asdict(recipe))})
+
+
+def _restore(state: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
+    """Epochs already done: 0 without a state file. A state of another recipe is refused."""
+    if not state.is_file():
+        return 0
+    with safe_open(state, "pt") as file:
+        metadata: dict[str, str] = file.metadata()
+    if json.loads(metadata["recipe"]) != dataclasses.asdict(recipe):
+        raise UsageError(f"{state} belongs to another recipe ({metadata['recipe']}). Remove it, or give another --out.")
+    tensors = load_file(state)
+    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, slot = key.split("/")
+            slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["epochs_done"])
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    save_file(tensors, aside, metadata)
+    os.replace(aside, path)

@@ -1,0 +1,49 @@
+"""The committed results are functions of the committed records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.cli.main import main
+from bench.core.store import Store
+from bench.models import registry
+
+ROOT = Path(__file__).parents[2]
+POCKET = ROOT / "results" / "pocket"
+THRICE = ("bitfit", "full", "linear_probe", "adapters", "mimi", "lora")  # with three seeds on pocket_swin too
+
+
+def test_the_committed_leaderboard_is_rebuilt_byte_for_byte(tmp_path: Path) -> None:
+    paths = report.write_tables(tmp_path, list(Store(POCKET).records()))
+    assert [path.name for path in paths] == ["pocket.csv", "pocket.md"]
+    for path in paths:
+        assert path.read_text() == (POCKET / "leaderboards" / path.name).read_text()
+
+
+def test_every_run_of_the_protocol_is_there_and_done_or_refused() -> None:
+    records = list(Store(POCKET).records())
+    refused = {(record.spec.method, record.spec.backbone) for record in records if record.status == "skipped"}
+    assert {record.status for record in records} == {"done", "skipped"} and refused == {("dtl", "pocket_swin")}
+    runs = Counter((record.spec.method, record.spec.backbone) for record in records)
+    assert runs == {
+        (name, backbone): 8 * (3 if backbone == "pocket_vit" or name in THRICE else 1)
+        for name in registry.entries()
+        for backbone in ("pocket_vit", "pocket_swin")
+    }
+    assert {record.provenance.source for record in records} == {"measured"}
+
+
+@pytest.mark.parametrize(("backbone", "seeds"), [("pocket_vit", "0,1,2"), ("pocket_swin", "0")])
+def test_the_committed_runs_count_as_finished(backbone: str, seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The specs of today's code are those of the records: nothing would be run again."""
+    asked = ["--method", "all", "--suite", "pocket", "--seeds", seeds, "--backbone", backbone]
+    assert main(["run", *asked, "--out", str(POCKET), "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    refused = 0 if backbone == "pocket_vit" else 8
+    finished = 8 * len(registry.entries()) * len(seeds.split(",")) - refused
+    assert f"{finished + refused} runs: {refused} to do, {finished} finished." in captured.out
+    assert "before its file was changed" not in captured.err

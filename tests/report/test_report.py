@@ -1,0 +1,469 @@
+"""bench.report: the numbers of a table, what it refuses, and figures whose names can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from helpers.records import GROUPS, KEYS, PROTOCOL, PROVENANCE, cycle, make
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from bench.core import configs
+from bench.core.configs import Suite, SuiteCard
+from bench.core.errors import UsageError
+from bench.core.record import Record
+from bench.report import parts, write_all
+from bench.report.aggregate import COSTS, MEANS, Headline, intervals, leaderboard
+from bench.report.cells import human
+from bench.report.frame import frame, seen_in_pretraining
+from bench.report.labels import place
+from bench.report.phases import neurons_figure, trails
+from bench.report.plots import MARKERS, heatmap_figure, tradeoff_figure
+from bench.report.statistics import bootstrap_interval, pareto, pe
+from bench.report.tables import markdown, terminal, write_csv
+
+
+def grid(scores: dict[str, list[float]], **options: Any) -> list[Record]:
+    """Every dataset of GROUPS at every seed: method -> scores of its seeds, the same on all datasets."""
+    return [
+        make(method, key, seed, score, **options)
+        for method, values in scores.items()
+        for key in KEYS
+        for seed, score in enumerate(values)
+    ]
+
+
+def crowd(methods: int) -> list[Record]:
+    """Many methods within two percent and a factor of ten: names must be moved to be read."""
+    rng = np.random.default_rng(1)
+    records: list[Record] = []
+    for number in range(methods):
+        trained, score = int(10 ** rng.uniform(4.4, 5.4)), 0.8 + rng.normal(0, 0.008)
+        flops = 2 * 10**9 + int(rng.choice([0, 0, rng.uniform(0, 10**8)]))  # two thirds add nothing
+        for key in KEYS:
+            for seed in range(2):
+                noisy = float(score + rng.normal(0, 0.01))
+                records.append(make(f"method_{number}", key, seed, noisy, trained=trained, flops=flops))
+    return records
+
+
+def board(records: list[Record], headline: Headline = "mean_datasets", mixed: bool = False) -> pd.DataFrame:
+    return leaderboard(frame(records), GROUPS, headline, mixed)
+
+
+def test_means_are_over_seeds_then_datasets_then_groups() -> None:
+    scores = dict(zip(KEYS, (0.9, 0.7, 0.6, 0.4, 0.3, 0.5, 0.2, 0.4), strict=True))
+    records = [make("lora", key, seed, score + 0.02 * seed) for key, score in scores.items() for seed in (0, 1)]
+    row = board(records).iloc[0]
+    assert row["digits"] == pytest.approx(91)  # 90 and 92
+    assert row["mean_datasets"] == pytest.approx(51)  # (90 + 70 + 60 + 40 + 30 + 50 + 20 + 40) / 8 + 1
+    assert row["mean_groups"] == pytest.approx((80 + 50 + 35) / 3 + 1)
+    assert (row["coverage"], row["seeds"], row["failed"], row["skipped"]) == (1.0, 2, 0, 0)
+    assert row["ci95_low"] < 51 < row["ci95_high"]
+
+
+def test_columns_stand_in_their_order() -> None:
+    names = list(board(grid({"lora": [0.5]})).columns)
+    assert names[:3] == ["method", "variant", "backbone"]
+    assert names[3:11] == list(KEYS)
+    rest = "mean_datasets mean_groups ci95_low ci95_high params_method params_deployed params_head params_trained"
+    rest += " trained_percent gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head pe coverage seeds"
+    assert " ".join(names[11:]) == rest + " failed skipped rule protocol weights"
+
+
+def test_costs_are_means_over_datasets_in_their_units() -> None:
+    heads = dict(zip(KEYS, (100, 200, 300, 400, 500, 600, 700, 800), strict=True))
+    records = [
+        make("mimi", key, 0, 0.5, trained=10_000, head=head, deployed=4_000, flops=3 * 10**9, merged=10**9)
+        for key, head in heads.items()
+    ]
+    row = board(records).iloc[0]
+    assert (row["params_method"], row["params_deployed"], row["params_head"]) == (10_000, 4_000, 450)
+    assert row["params_trained"] == 4_450  # what is left of the method, and the head
+    assert row["trained_percent"] == pytest.approx(0.445)
+    assert (row["gflops_unmerged"], row["gflops_merged"]) == (3, 1)
+    assert (row["storage_mb"], row["storage_mb_without_head"]) == (pytest.approx(0.0418), pytest.approx(0.04))
+    assert row["pe"] == pytest.approx(0.5 * math.exp(-math.log10(4_450 / 1e8 + 1)))
+
+
+def test_pe_is_that_of_elevater() -> None:
+    assert pe(1.0, 0) == 1.0
+    assert pe(0.8, 100e6) == pytest.approx(0.8 * 0.7401, abs=1e-4)
+
+
+def test_the_interval_of_one_dataset_is_that_of_scipy() -> None:
+    sample = list(np.random.default_rng(3).normal(0.6, 0.04, 15))  # few round numbers would make coarse quantiles
+    found = bootstrap_interval({"a": sample})
+    other = scipy.stats.bootstrap(
+        (sample,), np.mean, method="percentile", n_resamples=10_000, rng=1
+    ).confidence_interval
+    assert found == pytest.approx((other.low, other.high), abs=1e-3)
+
+
+def test_the_interval_draws_seeds_within_each_dataset() -> None:
+    constant = {"a": [0.2, 0.2], "b": [0.8, 0.8]}  # datasets differ, seeds do not
+    assert bootstrap_interval(constant) == pytest.approx((0.5, 0.5))
+    assert bootstrap_interval(constant, weights={"a": 0.25, "b": 0.75}) == pytest.approx((0.65, 0.65))
+    rng = np.random.default_rng(0)
+    many = {name: list(rng.normal(0.5, 0.1, 50)) for name in "abcd"}
+    expected = 1.96 * math.sqrt(sum(float(np.var(values)) / 50 for values in many.values())) / 4
+    low, high = bootstrap_interval(many) or (0, 0)
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert bootstrap_interval({"a": [0.1, 0.2], "b": [0.3]}) is None
+    assert bootstrap_interval({}) is None
+    assert math.isnan(board(grid({"lora": [0.5]})).loc[0, "ci95_low"])
+
+
+def test_the_interval_of_the_headline_weighs_groups() -> None:
+    per_group = {"natural": 0.9, "specialized": 0.6, "structured": 0.3}
+    records = [
+        make("lora", key, seed, per_group[group]) for group, keys in GROUPS.items() for key in keys for seed in (0, 1)
+    ]
+    whiskers = intervals(frame(records), GROUPS, "mean_groups")
+    assert whiskers == {("lora", "default", "pocket_vit"): pytest.approx((60, 60))}
+
+
+def test_the_front_is_what_brute_force_finds() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        cost, score = rng.integers(0, 6, 12).tolist(), rng.integers(0, 6, 12).tolist()
+        free = [
+            i
+            for i in range(12)
+            if not any(
+                cost[j] <= cost[i] and score[j] >= score[i] and (cost[j], score[j]) != (cost[i], score[i])
+                for j in range(12)
+            )
+        ]
+        found = pareto(cost, score)
+        assert sorted(found) == free
+        assert [cost[i] for i in found] == sorted(cost[i] for i in free)
+    assert pareto([1, math.nan, 2], [0.5, 0.9, math.nan]) == [0]
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_a_mean_that_lacks_a_dataset_is_missing_and_its_row_is_last(status: str) -> None:
+    records = [
+        r for r in grid({"best": [0.9], "worst": [0.1]}) if (r.spec.method, r.spec.dataset) != ("best", "pocket/count")
+    ]
+    table = board([*records, make("best", "count", 0, None, status=status)])
+    assert list(table["method"]) == ["worst", "best"]
+    row = table.iloc[1]
+    assert row["digits"] == pytest.approx(90)
+    for name in ("count", *MEANS, *COSTS):
+        assert math.isnan(row[name]), name
+    assert (row["coverage"], row["seeds"], row[status]) == (7 / 8, 0, 1)
+
+
+def test_a_failed_seed_is_counted_and_the_smallest_number_of_seeds_shown() -> None:
+    records = [r for r in grid({"lora": [0.5, 0.7, 0.9]}) if (r.spec.seed, r.spec.dataset) != (2, "pocket/digits")]
+    row = board([*records, make("lora", "digits", 2, None)]).iloc[0]
+    assert row["digits"] == pytest.approx(60)
+    assert (row["seeds"], row["failed"], row["coverage"]) == (2, 1, 1.0)
+
+
+def test_rows_are_sorted_by_the_headline_asked_for() -> None:
+    uneven = [make("a", key, 0, 1.0 if key in GROUPS["structured"] else 0.1) for key in KEYS]  # 55, groups 40
+    records = [*uneven, *grid({"b": [0.5]})]
+    assert list(board(records, "mean_datasets")["method"]) == ["a", "b"]
+    assert list(board(records, "mean_groups")["method"]) == ["b", "a"]
+
+
+OTHER = dataclasses.replace(PROTOCOL, name="pocket@v2")
+SAME_NAME = dataclasses.replace(PROTOCOL, epochs=9)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rule": "validation"}, "different rules, last, validation"),
+        ({"protocol": OTHER}, "different protocols, pocket@v1, pocket@v2"),
+        ({"protocol": SAME_NAME}, "different protocols under the name pocket@v1"),
+        ({"weights": "random"}, "pocket_vit has different weights"),
+    ],
+)
+def test_what_does_not_compare_is_refused_unless_asked_for(options: dict[str, Any], words: str) -> None:
+    records = grid({"lora": [0.5]}) + grid({"bitfit": [0.4]}, **options)
+    with pytest.raises(UsageError, match=words):
+        board(records)
+    assert len(board(records, mixed=True)) == 2
+    if "rule" not in options:  # which never differs within a row
+        assert len(board(grid({"lora": [0.5]}) + grid({"lora": [0.4]}, **options), mixed=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (make("full", "digits", 0, 0.5, fingerprint="sha256:2"), "pocket/digits has 2 fingerprints"),
+        (make("lora", "digits", 0, 0.6), "more than one record of pocket/digits, seed 0"),
+        (make("lora", "digits", 1, 0.6, version=2), "different hyper-parameters or versions"),
+        (make("lora", "digits", 1, 0.6, rule="validation"), "mixes the rules last, validation in one row"),
+        (make("lora", "cats", 0, 0.6), "Records of pocket/cats, which the suite's groups do not name"),
+        (make("lora", "digits", 0, 0.6, suite="vtab"), "datasets of several"),
+    ],
+)
+def test_what_cannot_stand_in_one_cell_is_always_refused(extra: Record, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        board([*grid({"lora": [0.5]}), extra], mixed=True)
+
+
+def test_a_frame_leaves_missing_what_is_missing() -> None:
+    rows = frame([make("lora", "digits", 0, 0.5), make("lora", "digits", 1, None)])
+    assert list(rows["status"]) == ["done", "failed"]
+    assert rows.loc[1, ["score", "params_method", "flops_unmerged", "val"]].isna().all()
+    assert rows.loc[0, ["flops_merged", "peak_bytes", "val"]].isna().all()
+    assert list(rows["variant"]) == ["default", "default"]
+
+
+def test_the_same_records_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
+    records = grid({"lora": [0.512345, 0.61, 0.7], "full": [0.7, 0.8, 0.75]}, merged=10**9)
+    one = write_csv(board(records), tmp_path / "one.csv").read_bytes()
+    two = write_csv(board(records[::-1]), tmp_path / "two.csv").read_bytes()
+    assert one == two
+    pd.testing.assert_frame_equal(frame(records), frame(records[::-1]))
+    read = pd.read_csv(tmp_path / "one.csv")
+    assert read.loc[1, "digits"] == pytest.approx((51.2345 + 61 + 70) / 3, abs=1e-4)
+    assert read.select_dtypes("number").shape[1] == 8 + 4 + 11 + 4  # no strings in numeric columns
+
+
+def test_a_page_shows_the_best_the_failed_and_why() -> None:
+    records = [
+        r for r in grid({"a": [0.5, 0.6], "b": [0.54, 0.6], "c": [0.2, 0.3]}) if r.spec.dataset != "pocket/count"
+    ]
+    records += [make("a", "count", 0, None), make("a", "count", 1, None)]
+    records += [
+        make("b", "count", 0, None, status="skipped", reason="no | attention\nmore"),
+        make("c", "count", 0, 0.3),
+    ]
+    records += [make("c", "count", 1, None)]
+    runs = frame(records)
+    page = markdown(leaderboard(runs, GROUPS, "mean_datasets"), runs, GROUPS, "mean_datasets", "Pocket")
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")]
+        for line in page.splitlines()
+        if "|" in line
+    }
+    count = cells["method"].index("count")
+    assert (cells["a"][count], cells["b"][count], cells["c"][count]) == ("failed", "-", "**30.0†**")
+    assert (cells["a"][2], cells["b"][2]) == ("55.0", "**57.0**")
+    assert "- failed: a on count (seed 0, 1): RuntimeError: out of memory" in page
+    assert "- skipped: b on count (seed 0): no \\| attention" in page
+
+
+def test_rows_whose_intervals_meet_share_the_bold() -> None:
+    records = grid({"a": [0.50, 0.60, 0.70], "b": [0.49, 0.59, 0.69], "c": [0.1, 0.1, 0.1]})
+    runs = frame(records)
+    table = leaderboard(runs, GROUPS, "mean_datasets")
+    page = markdown(table, runs, GROUPS, "mean_datasets", "Pocket")
+    half = (table.loc[0, "ci95_high"] - table.loc[0, "ci95_low"]) / 2
+    assert f"**60.0 ± {half:.1f}**" in page
+    assert "**59.0 ±" in page
+    assert "| 10.0 ± 0.0" in page.replace("  ", " ").replace("  ", " ").replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data", "seen"),
+    [
+        ("multitask/cifar10", "cifar10: 50000 images, 10 classes", True),
+        ("elevater-sample/cifar10", "cifar10: 50000 images, 10 classes", True),
+        ("folder/cifar10-jpeg@1000", "cifar10: 50000 images, 10 classes", True),
+        ("multitask/cifar10", "cifar10-jpeg: 50000 images, 10 classes", True),
+        ("multitask/cifar100", "cifar10: 50000 images, 10 classes", False),
+        ("vtab/cifar", "cifar10: 50000 images, 10 classes", False),
+        ("pocket/digits", "cifar10: 50000 images, 10 classes", False),
+    ],
+)
+def test_the_data_of_the_pretraining_is_known_by_its_name(dataset: str, data: str, seen: bool) -> None:
+    assert seen_in_pretraining(dataset, data) is seen
+
+
+def test_a_run_on_the_data_of_the_pretraining_is_marked_everywhere(tmp_path: Path) -> None:
+    groups = {"tasks": ("cifar10", "svhn")}
+    on_cifar10 = dataclasses.replace(PROVENANCE, pretrained_on="cifar10: 50000 images, 10 classes")
+    plain = [make("lora", key, 0, 0.5, suite="multitask", backbone="other") for key in groups["tasks"]]
+    marked = [
+        dataclasses.replace(make("lora", key, 0, 0.5, suite="multitask"), provenance=on_cifar10)
+        for key in groups["tasks"]
+    ]
+    runs = frame(marked + plain)
+    table = leaderboard(runs, groups, "mean_datasets")
+    assert dict(zip(table["backbone"], table["seen_in_pretraining"], strict=True)) == {
+        "other": "",
+        "pocket_vit": "cifar10",
+    }
+    note = "‡ cifar10: pocket_vit was pretrained on this data"
+    for text in (terminal(table), markdown(table, runs, groups, "mean_datasets", "Multi-task")):
+        before, after = text.split("pocket_vit", 1)  # the other backbone's block comes first
+        assert "‡" not in before and "cifar10‡" in after and "svhn‡" not in after and note in text
+    header, other, pocket = write_csv(table, tmp_path / "a.csv").read_text().splitlines()
+    assert header.endswith(",weights,seen_in_pretraining") and other.endswith(",") and pocket.endswith(",cifar10")
+    without = leaderboard(frame(plain), groups, "mean_datasets")
+    assert "seen_in_pretraining" not in without.columns and "‡" not in terminal(without)
+
+
+def test_a_terminal_table_fits_150_columns() -> None:
+    table = board(grid({"linear_probe": [0.5], "consolidator": [0.6]}, trained=12_345_678))
+    text = terminal(table)
+    assert max(map(len, text.splitlines())) <= 150
+    assert "12.3M" in text
+    assert "shapes_sk…" in text
+
+
+def test_numbers_for_people() -> None:
+    assert [human(n) for n in (0, 362.5, 12_345, 999_600, 5.4e6, 1.2e9)] == ["0", "362", "12.3k", "1M", "5.4M", "1.2G"]
+
+
+def test_reports_need_no_torch_and_load_nothing_until_they_write() -> None:
+    light = "import sys, bench.report; assert not {'torch', 'timm', 'pandas', 'matplotlib'} & set(sys.modules)"
+    whole = "from bench.report import phases, tables; assert not {'torch', 'timm', 'methods'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{light}; {whole}"], check=True, timeout=120, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(("cost", "methods"), [("params_trained", 35), ("gflops_unmerged", 14)])
+def test_no_name_covers_another_or_leaves_the_axes(cost: str, methods: int) -> None:
+    records = crowd(methods)
+    table = board(records)
+    figure = tradeoff_figure(table, cost, "Pocket", intervals=intervals(frame(records), GROUPS, "mean_datasets"))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    axes = figure.axes[0]
+    texts = [text for text in axes.texts if text.get_gid() == "label"]
+    assert sorted(text.get_text() for text in texts) == sorted(table["method"])
+    boxes = [Text.get_window_extent(text, renderer) for text in texts]  # of an Annotation: with its leader
+    frame_box = axes.get_window_extent(renderer)
+    for index, box in enumerate(boxes):
+        assert frame_box.x0 <= box.x0 < box.x1 <= frame_box.x1
+        assert frame_box.y0 <= box.y0 < box.y1 <= frame_box.y1
+        assert not any(box.overlaps(other) for other in boxes[:index]), texts[index].get_text()
+
+
+def test_a_name_at_the_edge_stays_within_and_off_the_lines() -> None:
+    figure = Figure(figsize=(4, 3), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
+    assert place(axes, [(1.0, 0.5)], ["a rather long name"], [np.asarray([(0.0, 0.5), (1.0, 0.5)])], 8)
+    canvas.draw()
+    box, frame_box = (Text.get_window_extent(axes.texts[0], canvas.get_renderer()), axes.get_window_extent())
+    assert box.x1 <= frame_box.x1
+    middle = axes.transData.transform((0.5, 0.5))[1]
+    assert not box.y0 <= middle <= box.y1
+
+
+def test_colours_and_markers_together_tell_a_hundred_methods_apart() -> None:
+    assert len({(i % 10, MARKERS[(i + i // 10) % 10]) for i in range(100)}) == 100
+
+
+def mimi(score: float, key: str, seed: int) -> Record:
+    milestones = tuple(cycle(number, score - 0.1 * (2 - number), 800 // 2**number) for number in range(3))
+    return make("mimi", key, seed, score, deployed=200, milestones=milestones)
+
+
+def test_a_trail_is_the_mean_over_datasets_of_each_phase() -> None:
+    records = [mimi(0.5 + 0.1 * (key == "digits") + 0.02 * seed, key, seed) for key in KEYS for seed in (0, 1)]
+    found = trails(frame(records), GROUPS, "mean_datasets", "params_trained")
+    last = 100 * (0.51 + 0.1 / 8)
+    assert found == {
+        ("mimi", "default", "pocket_vit"): [
+            (1000, pytest.approx(last - 20)),
+            (600, pytest.approx(last - 10)),
+            (400, pytest.approx(last)),
+        ]
+    }
+    incomplete = frame(r for r in records if r.spec.dataset != "pocket/count")
+    assert trails(incomplete, GROUPS, "mean_datasets", "params_trained") == {}
+    assert trails(frame(records), GROUPS, "mean_datasets", "gflops_merged") == {}
+
+
+def test_bars_are_the_neurons_left_after_each_phase() -> None:
+    figure = neurons_figure(frame(mimi(0.5, "digits", seed) for seed in (0, 1)))
+    assert figure is not None
+    heights = [[bar.get_height() for bar in bars] for bars in figure.axes[0].containers]
+    assert heights == [[left // (8 * (block + 1)) for block in range(4) for _ in "am"] for left in (800, 400, 200)]
+    assert neurons_figure(frame(grid({"lora": [0.5]}))) is None
+
+
+def test_a_missing_cell_of_the_heatmap_has_no_number() -> None:
+    records = [
+        r
+        for r in grid({"linear_probe": [0.4], "lora": [0.5]})
+        if r.spec.dataset != "pocket/count" or r.spec.method != "lora"
+    ]
+    figure = heatmap_figure(board(records), GROUPS)
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert (shown.count("40.0"), shown.count("50.0")) == (8, 7)
+    assert [text for text in shown if text in GROUPS] == list(GROUPS)
+
+
+def test_write_all_follows_the_card_and_splits_what_does_not_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SuiteCard("pocket", "Pocket suite", "pocket@v1", "pocket_vit", "mean_groups", GROUPS, "none")
+    monkeypatch.setattr(configs, "suite_names", lambda: ("pocket",))
+    monkeypatch.setattr(configs, "suite", lambda name: Suite(card, ()))
+    records = [
+        *grid({"lora": [0.5]}),
+        *grid({"lora": [0.4]}, version=0),
+        *grid({"lora": [0.5]}, backbone="timm/vit.b16", weights="sha256:0123456789abcdef"),
+        *grid({"lora": [0.6]}, weights="random"),
+        *grid({"lora": [0.6]}, protocol=OTHER),
+        *grid({"lora": [0.6]}, protocol=dataclasses.replace(OTHER, epochs=9), weights="random"),
+        make("lora", "pets", 0, 0.5, suite="folder"),
+    ]
+    found = {part.name: part for part in parts(frame(records))}
+    assert [name for name in found if name.startswith("pocket@pocket-v2-")] != []
+    assert {name for name in found if "v2-" not in name} == {"pocket", "pocket@random", "folder-pets"}
+    assert len(found) == 5
+    assert len(found["pocket"].runs) == 16
+    assert found["pocket"].note == "Left out: 8 records of older versions of lora."
+    assert dict(found["folder-pets"].groups) == {"all": ("pets",)}
+    assert sum(len(part.runs) for part in found.values()) == len(records) - 8
+
+
+def test_write_all_writes_the_same_files_twice(tmp_path: Path) -> None:
+    def files(root: Path) -> dict[str, bytes]:
+        records = [
+            make(
+                method,
+                key,
+                seed,
+                score + 0.01 * seed,
+                suite="folder",
+                milestones=(cycle(0, 0.5, 80), cycle(1, score, 40)),
+            )
+            for method, score in (("linear_probe", 0.5), ("mimi", 0.6))
+            for key in ("cats", "dogs")
+            for seed in (0, 1)
+        ]
+        return {str(path.relative_to(root)): path.read_bytes() for path in write_all(root, records)}
+
+    one = files(tmp_path / "one")
+    figures = [
+        f"plots/folder-{key}-pocket_vit-{what}.{kind}"
+        for key in ("cats", "dogs")
+        for what in ("params", "gflops", "heatmap", "neurons")
+        for kind in ("png", "svg")
+    ]
+    pages = [f"leaderboards/folder-{key}.{kind}" for key in ("cats", "dogs") for kind in ("csv", "md")]
+    assert sorted(one) == sorted([*pages, *figures])
+    assert files(tmp_path / "two") == one
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_runs_that_all_failed_still_have_a_page(tmp_path: Path) -> None:
+    paths = write_all(tmp_path, [make("lora", "cats", 0, None, suite="folder")])
+    assert [path.name for path in paths] == ["folder-cats.csv", "folder-cats.md"]
+    assert "out of memory" in paths[1].read_text()

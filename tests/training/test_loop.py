@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.arrays import DATA
+from helpers.specs import PROTOCOL
+from helpers.views import random_view
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.core.errors import SealedTest
+from bench.data.splits import ArraySplit, Sealed, TrainingOutcome
+from bench.models.method import Method, Phase, build
+from bench.models.registry import load
+from bench.models.view import ModelView
+from bench.training import loop
+
+SHORT = replace(PROTOCOL, epochs=2, batch_size=8)
+
+
+def net_with(name: str, backbone: str = "pocket_vit") -> tuple[ModelView, Method]:
+    net = random_view(backbone, torch.float32)
+    method = build(load(name), {}, name)
+    method.attach(net)
+    return net, method
+
+
+def test_the_schedule_warms_up_linearly_then_follows_half_a_cosine() -> None:
+    factors = [loop.schedule(step, 100, 0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_the_loop_equals_a_bare_one_written_out() -> None:
+    """Same order of data, AdamW and schedule in a dozen plain lines; the trained tensors are equal."""
+    net, _ = net_with("lora")
+    bare, _ = net_with("lora")
+    for ours, theirs in zip(net.pet.parameters(), bare.pet.parameters(), strict=True):
+        theirs.data.copy_(ours.data)
+    loop.fit(net, (Phase(2),), SHORT, DATA, None, seed=7)
+    parameters = [p for p in bare.model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 1e-4},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True)
+    chance, step = torch.Generator().manual_seed(7), 0
+    x = (
+        torch.from_numpy(DATA.images).permute(0, 3, 1, 2).float() / 255
+        - torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+    ) / torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
+    for _ in range(2):
+        for index in torch.randperm(24, generator=chance).split(8):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * loop.schedule(step, 6, 0.1)
+            F.cross_entropy(bare.model(x[index]), torch.from_numpy(DATA.labels)[index]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+    for (name, ours), theirs in zip(
+        net.trainable_parameters().items(), bare.trainable_parameters().values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_features_computed_once_train_the_same_head_as_features_computed_every_time(backbone: str) -> None:
+    (cached, _), (plain, _) = net_with("linear_probe", backbone), net_with("linear_probe", backbone)
+    assert loop.BatchLoader(cached, DATA).features is not None
+    plain.pet["idle"] = nn.Identity()  # not frozen any more: features are computed at every step
+    assert loop.BatchLoader(plain, DATA).features is None
+    for net in (cached, plain):
+        loop.fit(net, (Phase(2),), SHORT, DATA, None, seed=3)
+    torch.testing.assert_close(cached.head.weight, plain.head.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_are_never_decayed() -> None:
+    net, _ = net_with("bitfit")
+    decayed, spared = loop.make_optimizer(net, replace(SHORT, weight_decay=0.5)).param_groups
+    assert decayed["weight_decay"] == 0.5
+    assert spared["weight_decay"] == 0.0
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(net.trainable_parameters())
+
+
+def test_full_fine_tuning_trains_at_its_own_fraction_of_the_rate() -> None:
+    net, method = net_with("full")
+    trained = loop.fit(net, method.phases(1), replace(SHORT, epochs=1), DATA, None, seed=0)
+    assert trained.epochs[0].lr == pytest.approx(SHORT.lr * 0.2 * loop.schedule(2, 3, 0.1))
+
+
+def test_a_method_in_phases_leaves_a_snapshot_of_each() -> None:
+    net, method = net_with("mimi")
+    phases = method.phases(8)
+    trained = loop.fit(net, phases, replace(SHORT, epochs=8), DATA, None, seed=0)
+    sizes = [sum(method.sizes(snapshot.net).values()) for snapshot in trained.snapshots]
+    assert sizes == [192, 96, 48]
+    assert [snapshot.epoch for snapshot in trained.snapshots] == [2, 5, 8]
+    assert trained.reported is net
+    assert [epoch.phase for epoch in trained.epochs] == [0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_the_best_validation_epoch_is_reported_where_the_protocol_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _ = net_with("linear_probe")
+    scores = iter([0.2, 0.9, 0.4])
+    heads = []
+
+    def scored(net: ModelView, data: ArraySplit, metric: str) -> float:
+        heads.append(net.head.weight.detach().clone())
+        return next(scores)
+
+    monkeypatch.setattr(loop, "evaluate", scored)
+    protocol = replace(SHORT, train_on="train", choose="validation", epochs=3)
+    trained = loop.fit(net, (Phase(3),), protocol, DATA, DATA, seed=0)
+    assert trained.val == 0.9
+    assert torch.equal(trained.reported.head.weight, heads[1])
+    assert not torch.equal(trained.reported.head.weight, net.head.weight)
+
+
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    net, _ = net_with("linear_probe")
+    with torch.no_grad():
+        net.head.weight.fill_(float("nan"))
+    with pytest.raises(loop.Diverged, match="diverged"):
+        loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+
+
+@dataclass(frozen=True)
+class HalfDead(Method):
+    """Trains one tensor that takes part and one that does not."""
+
+    def attach(self, net: ModelView) -> None:
+        class Scale(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.used, self.unused = nn.Parameter(torch.ones(128)), nn.Parameter(torch.ones(128))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.used * x
+
+        net.blocks[0].mlp.then(Scale())
+
+
+def test_parameters_without_gradient_are_not_counted_as_trained() -> None:
+    net = random_view("pocket_vit", torch.float32)
+    HalfDead().attach(net)
+    trained = loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    assert trained.with_gradient == 128 + sum(p.numel() for p in net.head.parameters())
+    assert sum(p.numel() for p in net.trainable_parameters().values()) == trained.with_gradient + 128
+
+
+def test_the_test_split_opens_for_a_finished_training_only() -> None:
+    sealed = Sealed(lambda: DATA)
+    with pytest.raises(TypeError, match="abstract"):
+        TrainingOutcome()  # type: ignore[abstract]
+    for key in (None, True, object(), TrainingOutcome):
+        with pytest.raises(SealedTest, match="before training had ended"):
+            sealed.open(key)
+    net, _ = net_with("linear_probe")
+    trained = loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    assert sealed.open(trained) is DATA
+
+
+def test_pixels_are_normalised_by_the_checkpoint_and_never_changed() -> None:
+    net, _ = net_with("linear_probe")
+    before = DATA.images.copy()
+    x = loop.normalise(net, DATA.images[:2])
+    assert torch.equal(x, loop.normalise(net, DATA.images[:2]))
+    assert np.array_equal(before, DATA.images)
+    assert float(x[1, 2, 3, 4]) == pytest.approx((DATA.images[1, 3, 4, 2] / 255 - 0.4465) / 0.2616, abs=1e-5)
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.ones(128))
+        self.drop = nn.Dropout(0.5)
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return self.s * self.drop(x)
+
+
+def test_a_methods_dropout_is_on_in_training_and_off_in_scoring() -> None:
+    net = random_view("pocket_vit", torch.float32)
+    noisy = Noisy()
+    net.blocks[0].mlp.then(noisy)
+    loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    assert set(noisy.modes) == {True}
+    noisy.modes.clear()
+    assert (loop.predict(net, DATA) == loop.predict(net, DATA)).all()
+    assert set(noisy.modes) == {False}
+
+
+def test_a_phase_may_unfreeze_what_the_one_before_left_frozen() -> None:
+    """Linear probing first, full fine-tuning then: features computed once must not outlive the first phase."""
+    net, _ = net_with("linear_probe")
+    before = net.model.get_parameter("blocks.0.attn.proj.weight").detach().clone()
+    phases = (Phase(1, then=lambda net, _: net.unfreeze(lambda name: True)), Phase(1))
+    trained = loop.fit(net, phases, SHORT, DATA, None, seed=0)
+    assert not torch.equal(before, net.model.get_parameter("blocks.0.attn.proj.weight"))
+    total = sum(p.numel() for p in net.model.parameters())
+    assert trained.most == total
+    assert trained.with_gradient > 0.9 * total
+
+
+def test_weights_that_are_no_numbers_at_the_end_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _ = net_with("linear_probe")
+    monkeypatch.setattr(loop, "schedule", lambda step, steps, warmup: float("nan") if step == steps - 1 else 1.0)
+    with pytest.raises(loop.Diverged, match="not finite at the end"):
+        loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
