@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_report
 from helpers import tiny_sources
 from helpers import tiny_vtab as tiny
+from helpers.records import make
 from helpers.waiting import LONG
 
 from bench.cli import data
@@ -334,7 +334,7 @@ def test_two_versions_of_the_images_never_share_a_column(tmp_path: Path) -> None
 
     def records(*fingerprints: str) -> list[Any]:
         return [
-            test_report.make("lora", "caltech101", seed, 0.5, suite="vtab", fingerprint=fingerprint)
+            make("lora", "caltech101", seed, 0.5, suite="vtab", fingerprint=fingerprint)
             for seed, fingerprint in enumerate(fingerprints)
         ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_spec import SPEC
-from test_store import DONE, FAILED, PROVENANCE
+from helpers.specs import SPEC
+from helpers.stored import DONE, FAILED, PROVENANCE
 
 from bench.cli.main import main
 from bench.core.errors import UsageError

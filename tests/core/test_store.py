@@ -5,18 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from test_spec import SPEC
+from helpers.specs import SPEC
+from helpers.stored import DONE, FAILED
 
 from bench.core.errors import Conflict, CorruptRecord, ForeignRecord
-from bench.core.record import Compute, Cost, Params, Provenance, Record, Scores, Storage, from_json
+from bench.core.record import from_json
 from bench.core.store import Store
-
-PROVENANCE = Provenance(
-    "measured", "abc", "m", "w", "t", None, "cpu", "a cpu", "float32", 2, "here", {"torch": "2"}, "2026-01-01", 1.0
-)
-COST = Cost(Params(10, 5, 50, 1000, 60), Storage(300, 100), Compute(50, 100), None, "counter", 1.0, 2.0, 3.0, None)
-DONE = Record(SPEC, "done", PROVENANCE, scores=Scores("top1", "last", 0.5, 100), cost=COST)
-FAILED = Record(SPEC, "failed", PROVENANCE, reason="it broke")
 
 
 def test_a_record_survives_its_file(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_plan import job, plan_of
-from test_store import DONE, FAILED
+from helpers.plans import job, plan_of
+from helpers.stored import DONE, FAILED
 
 from bench.cli.main import main
 from bench.core import configs

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from test_folder import paint
+from helpers.images import paint
 
 from bench.core.store import Store
 from bench.execution import plan as planning

@@ -1,4 +1,4 @@
-"""Bundles, needs, estimates, and a plan that any process builds its jobs from."""
+"""Bundles, resources_for, estimates, and a plan that any process builds its jobs from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.images import paint
+from helpers.plans import SMALL, job, plan_of
+from helpers.specs import PROTOCOL, SPEC
+from helpers.stored import DONE, FAILED
 from safetensors.torch import save_file
-from test_folder import paint
-from test_spec import PROTOCOL, SPEC
-from test_store import DONE, FAILED
 
 from bench.core import configs
 from bench.core.errors import BadData, UsageError
@@ -21,24 +22,20 @@ from bench.data.readers import folder
 from bench.execution import estimate
 from bench.execution import plan as planning
 from bench.execution.plan import (
-    Bundle,
     History,
-    Place,
     Plan,
-    PlannedRun,
     ResourceOverride,
     Resources,
     Slurm,
     bundled,
-    needs,
+    resources_for,
 )
-from bench.execution.worker import Settings
 from bench.models import backbones
-from bench.models.method import Method, build
+from bench.models.method import build
 from bench.models.registry import load
 from bench.training import execute
 
-SMALL, LARGE = Resources(), Resources(gpus=1, cpus=8, memory=40.0)
+LARGE = Resources(gpus=1, cpus=8, memory=40.0)
 
 
 # bundles -------------------------------------------------------------------------------------------------------------
@@ -80,11 +77,11 @@ def test_every_rule_that_fits_changes_the_usual_needs_the_last_one_last() -> Non
         ResourceOverride(suite="vtab", minutes=90),
     ]
     usual = Resources(gpus=1, cpus=4, memory=None, minutes=60)
-    assert needs(SPEC, usual, rules) == usual
+    assert resources_for(SPEC, usual, rules) == usual
     large = dataclasses.replace(SPEC, method="full", backbone="vit_large_patch16_224", dataset="vtab/svhn")
-    assert needs(large, usual, rules) == Resources(gpus=2, cpus=4, memory=40.0, minutes=90)
-    assert needs(large, usual, rules[::-1]).minutes == 240
-    assert needs(large, usual, [ResourceOverride(gpus=0)]).gpus == 0  # none is a number too
+    assert resources_for(large, usual, rules) == Resources(gpus=2, cpus=4, memory=40.0, minutes=90)
+    assert resources_for(large, usual, rules[::-1]).minutes == 240
+    assert resources_for(large, usual, [ResourceOverride(gpus=0)]).gpus == 0  # none is a number too
 
 
 def test_what_a_task_gets_where_nothing_is_said() -> None:
@@ -146,19 +143,6 @@ def test_a_first_guess_follows_the_arithmetic() -> None:
 
 
 # a plan on disk ------------------------------------------------------------------------------------------------------
-
-
-def plan_of(*jobs: execute.Job, **place: object) -> Plan:
-    runs = tuple(PlannedRun(job.spec, 5.0) for job in jobs)
-    cards_ = {job.spec.dataset: job.card for job in jobs}
-    bundle = Bundle(tuple(range(len(runs))), 5.0 * len(runs), SMALL)
-    return Plan(Place("cpu", **place), Settings(), cards_, runs, (bundle,))  # type: ignore[arg-type]
-
-
-def job(method: Method | None = None, name: str = "lora", weights: str = "pretrained") -> execute.Job:
-    method = method or build(load(name), {"rank": 4}, name)
-    protocol = configs.protocol("pocket@v1")
-    return execute.make_job(name, method, "pocket_vit", configs.dataset("pocket/digits"), protocol, 0, weights=weights)
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_spec import SPEC
-from test_store import DONE, FAILED
+from helpers.specs import SPEC
+from helpers.stored import DONE, FAILED
 
 from bench.cli.main import main
 from bench.core import configs, lease
@@ -20,7 +20,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.execution import launch, status, worker
 from bench.execution import plan as planning
-from bench.execution.plan import Bundle, Place, Plan, PlannedRun, Resources, Slurm
+from bench.execution.plan import Bundle, ExecutionContext, Plan, PlannedRun, Resources, Slurm
 from bench.execution.worker import Attempt, Settings, Step
 
 START = Attempt("here", 7, "42_1", "2026-01-02T03:04:05+00:00")
@@ -34,7 +34,9 @@ def planned(root: Path, *specs: RunSpec, slurm: Slurm | None = None) -> Path:
     """The folder of a plan of these runs, 60 seconds each, a bundle each."""
     bundles = tuple(Bundle((index,), 60.0, Resources()) for index in range(len(specs)))
     runs = tuple(PlannedRun(own, 60.0) for own in specs)
-    plan = Plan(Place("cpu"), Settings(), {SPEC.dataset: configs.dataset(SPEC.dataset)}, runs, bundles, slurm=slurm)
+    plan = Plan(
+        ExecutionContext("cpu"), Settings(), {SPEC.dataset: configs.dataset(SPEC.dataset)}, runs, bundles, slurm=slurm
+    )
     return planning.write(plan, root).parent
 
 

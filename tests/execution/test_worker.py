@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_folder import paint
-from test_run import job
+from helpers.images import paint
+from helpers.jobs import job
 
 from bench.core import lease
 from bench.core.errors import BadData
@@ -23,7 +23,7 @@ from bench.execution import worker
 from bench.execution.worker import Attempt, Preempted, Settings, perform, preemptible, read_starts, read_step
 from bench.models.method import Method
 from bench.models.view import ModelView
-from bench.training import execute
+from bench.training import execute, loop
 from bench.training.execute import Job
 
 
@@ -37,7 +37,7 @@ ERRORS: dict[str, Exception] = {
     "system": OSError(116, "Stale file handle"),
     "error": RuntimeError("a bug"),
     "data": BadData("an image is torn"),
-    "diverged": execute.train.Diverged("The loss was nan"),
+    "diverged": loop.Diverged("The loss was nan"),
 }
 
 
@@ -123,7 +123,7 @@ def test_signals_of_a_batch_system_let_go_and_keep_the_checkpoint(source: folder
     store, asked = Store(tmp_path / "out"), job(source, "lora")
     state = store.state(asked.spec)
 
-    def leave(progress: execute.train.Progress) -> None:
+    def leave(progress: loop.Progress) -> None:
         if progress.epoch == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.images import paint
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_folder import paint
 
 from bench.core.errors import UsageError
 from bench.tools import pretrain

@@ -159,7 +159,7 @@ def test_a_snapshot_stays_as_it_was_when_more_is_trained_after_it(tmp_path: Path
 
 @pytest.fixture
 def source(tmp_path: Path) -> folder.ImageFolder:
-    from test_folder import paint
+    from helpers.images import paint
 
     return folder.divide(paint(tmp_path / "pets", {"cat": 20, "dog": 20}))
 
