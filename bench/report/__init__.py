@@ -18,6 +18,7 @@ Of a method that was run in several versions, only the newest stands in the tabl
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,7 @@ from bench.core.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.report.aggregate import Groups, Headline
+    from bench.report.standings import Groups, Headline
 
 T = TypeVar("T")
 Warn = Callable[[str], object]
@@ -211,14 +212,13 @@ def _tables(root: Path, part: Part) -> list[Path]:
 def _terminal(part: Part) -> list[str]:
     from bench.report import tables
 
-    return [tables.terminal(part.table)]
+    return [tables.terminal(part.table, part.headline, shutil.get_terminal_size((150, 24)).columns)]
 
 
 def _plots(root: Path, part: Part) -> list[Path]:
     from bench.report import phases, plots
-    from bench.report.aggregate import datasets, intervals
+    from bench.report.standings import datasets
 
-    whiskers = intervals(part.runs, part.groups, part.headline)
     paths: list[Path] = []
     for backbone, rows in part.table.groupby("backbone", sort=True):
         stem = root / "plots" / f"{part.name}-{_file_name(str(backbone))}"
@@ -228,7 +228,7 @@ def _plots(root: Path, part: Part) -> list[Path]:
             if rows[part.headline].notna().any():
                 steps = phases.trails(own, part.groups, part.headline, cost)
                 file = stem.parent / f"{stem.name}-{short}"
-                paths += plots.tradeoff(rows, cost, file, part.title, part.headline, whiskers, steps)
+                paths += plots.tradeoff(rows, cost, file, part.title, part.headline, steps)
         if (rows["coverage"] > 0).any():
             paths += plots.heatmap(rows, stem.parent / f"{stem.name}-heatmap", part.groups, part.title)
         paths += phases.neurons(own, stem.parent / f"{stem.name}-neurons", part.title, datasets(part.groups))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core.errors import UsageError
 from bench.report.frame import key_of, seen_in_pretraining, suite_of
-from bench.report.statistics import bootstrap_interval, pe
+from bench.report.standings import Groups, Headline, Standings, datasets, score_array, weights
+from bench.report.statistics import pe
 
-Groups = Mapping[str, tuple[str, ...]]
-Headline = Literal["mean_datasets", "mean_groups"]
 Row = tuple[str, str, str]  # method, variant, backbone
 
 NAMES = ("method", "variant", "backbone")
-MEANS = ("mean_datasets", "mean_groups", "ci95_low", "ci95_high")
+MEANS = ("mean_datasets", "mean_groups", "ci95_low", "ci95_high", "bound_low", "bound_high")
+RANKS = ("tie_group", "rank_best", "rank_worst", "ties_over")
 PARAMS = ("params_method", "params_deployed", "params_head", "params_trained", "trained_percent")
 COSTS = (
     *PARAMS,
@@ -26,6 +27,10 @@ COSTS = (
     "gflops_linear_conv",
     "storage_mb",
     "storage_mb_without_head",
+    "train_seconds",
+    "train_images_per_second",
+    "inference_images_per_second",
+    "peak_mb",
     "pe",
 )
 COUNTS = ("coverage", "seeds", "failed", "skipped")
@@ -34,82 +39,80 @@ SEEN = "seen_in_pretraining"
 MEASURED = (
     *("params_method", "params_deployed", "params_head", "params_total"),
     *("flops_unmerged", "flops_merged", "flops_linear_conv", "storage_with_head", "storage_without_head"),
+    *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
 )
-FIXED = (*NAMES, *MEANS, *COSTS, *COUNTS, *ORIGIN, SEEN)
+FIXED = (*NAMES, *MEANS, *RANKS, *COSTS, *COUNTS, *ORIGIN, SEEN)
+SPREAD = "std_"  # before a dataset's key: the standard deviation over its seeds
 
 
 def leaderboard(frame: pd.DataFrame, groups: Groups, headline: Headline, mixed: bool = False) -> pd.DataFrame:
     """One row a (method, variant, backbone), best headline first, rows with a missing dataset last.
 
     Accuracies and intervals are in %. A dataset's number is the mean over its seeds; every other mean is over all
-    datasets of `groups`, and missing where one of them is. `mixed` allows several protocols, rules or weights, which
-    then stand in rows of their own. The last column names the datasets that a row's backbone was pretrained on; it is
-    there only where some are.
+    datasets of `groups`, and missing where one of them is: `bound_low` and `bound_high` then say what the headline may
+    be. `ci95_*` is the interval of the headline over seeds; tie groups and ranks are those of a backbone's rows, see
+    bench.report.standings. `mixed` allows several protocols, rules or weights, which then stand in rows of their own.
+    Last come the spread over seeds of each dataset and, where there are some, the datasets that a row's backbone was
+    pretrained on.
     """
     keys = datasets(groups)
     _refuse_strangers(frame, keys)
     _refuse_mixtures(frame, mixed)
     by = [*NAMES, "weights", "protocol", "protocol_digest"]
-    rows = [_row(part, groups, headline) for _, part in frame.groupby(by, sort=True)]
-    marked = (SEEN,) if any(row[SEEN] for row in rows) else ()
-    table = pd.DataFrame(rows, columns=[*NAMES, *keys, *MEANS, *COSTS, *COUNTS, *ORIGIN, *marked])
-    # groupby has put the rows in the order of their names, and a stable sort keeps it among equals
-    return table.sort_values(headline, ascending=False, na_position="last", kind="stable", ignore_index=True)
-
-
-def intervals(frame: pd.DataFrame, groups: Groups, headline: Headline) -> dict[Row, tuple[float, float]]:
-    """The 95 % interval in % of the headline of every row that has one; `ci95_*` of a table are of mean_datasets."""
-    found: dict[Row, tuple[float, float]] = {}
-    for _, part in frame.groupby(list(NAMES), sort=True):
-        first = part.iloc[0]
-        interval = bootstrap_interval(_scores(part, groups), weights=_weights(groups, headline))
-        if interval is not None:
-            row = (str(first["method"]), str(first["variant"]), str(first["backbone"]))
-            found[row] = (100 * interval[0], 100 * interval[1])
-    return found
-
-
-def datasets(groups: Groups) -> tuple[str, ...]:
-    """The short keys of a suite's datasets, in the order of its groups."""
-    return tuple(key for keys in groups.values() for key in keys)
+    blocks: list[pd.DataFrame] = []
+    for _, runs in frame.groupby("backbone", sort=True):
+        parts = [part for _, part in runs.groupby(by, sort=True)]
+        rows = [_row(part, groups, headline) for part in parts]
+        blocks.append(pd.DataFrame(rows).assign(**_standing(parts, groups, headline)))
+    table = pd.concat(blocks, ignore_index=True)
+    marked = (SEEN,) if (table[SEEN] != "").any() else ()
+    spread = [SPREAD + key for key in keys]
+    table = table[[*NAMES, *keys, *MEANS, *RANKS, *COSTS, *COUNTS, *ORIGIN, *spread, *marked]]
+    # the blocks are in the order of their names, and a stable sort keeps it among equals
+    order = table.sort_values([*NAMES], kind="stable")
+    return order.sort_values(headline, ascending=False, na_position="last", kind="stable", ignore_index=True)
 
 
 def mean(values: Mapping[str, float], groups: Groups, headline: Headline) -> float:
     """The headline mean of one number a dataset; NaN where a dataset's number is missing."""
-    weights = _weights(groups, headline)
-    return sum(weights[key] * values.get(key, math.nan) for key in weights)
+    shares = weights(groups, headline)
+    return sum(shares[key] * values.get(key, math.nan) for key in shares)
 
 
-def _weights(groups: Groups, headline: Headline) -> dict[str, float]:
-    """Of each dataset in the headline mean."""
-    if headline == "mean_datasets":
-        keys = datasets(groups)
-        return {key: 1 / len(keys) for key in keys}
-    full = [keys for keys in groups.values() if keys]
-    return {key: 1 / len(full) / len(keys) for keys in full for key in keys}
+def _standing(parts: list[pd.DataFrame], groups: Groups, headline: Headline) -> dict[str, Any]:
+    """The columns that say where the rows of one backbone stand."""
+    stand = Standings(score_array(parts, groups), groups, headline)
+    columns = {
+        "ci95_low": stand.mean.low,
+        "ci95_high": stand.mean.high,
+        "bound_low": stand.bounds[0],
+        "bound_high": stand.bounds[1],
+        "tie_group": stand.tie_group,
+        "rank_best": stand.ranks[0],
+        "rank_worst": stand.ranks[1],
+        "ties_over": stand.over,
+    }
+    return columns | {SPREAD + key: stand.spread[:, place] for place, key in enumerate(datasets(groups))}
 
 
-def _scores(part: pd.DataFrame, groups: Groups) -> dict[str, list[float]]:
-    """Per dataset of the suite, the scores of the seeds that are done, by seed."""
-    done = part[part["status"] == "done"].sort_values("seed")
-    return {key: [float(s) for s in done.loc[done["dataset"].map(key_of) == key, "score"]] for key in datasets(groups)}
+def _scores(done: pd.DataFrame, groups: Groups) -> dict[str, list[float]]:
+    """Per dataset of the suite, the scores of the seeds that are done."""
+    keys, scores = done["dataset"].map(key_of), done["score"].to_numpy(dtype=float)
+    return {key: [float(score) for score in scores[keys == key]] for key in datasets(groups)}
 
 
 def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, object]:
     first, done = part.iloc[0], part[part["status"] == "done"]
-    scores = _scores(part, groups)
-    accuracy = {key: 100 * sum(values) / len(values) for key, values in scores.items() if values}
-    interval = bootstrap_interval(scores) or (math.nan, math.nan)
+    scores = _scores(done, groups)
+    accuracy = {key: 100 * sum(values) / len(values) if values else math.nan for key, values in scores.items()}
     means = {name: mean(accuracy, groups, name) for name in ("mean_datasets", "mean_groups")}
-    cost = {name: _mean_cost(done, name, groups) for name in MEASURED}
+    cost = _mean_costs(done, groups)
     trained = cost["params_deployed"] + cost["params_head"]
     rules = sorted(done["rule"].unique())
     return {
         **{name: first[name] for name in (*NAMES, "protocol", "weights")},
         **accuracy,
         **means,
-        "ci95_low": 100 * interval[0],
-        "ci95_high": 100 * interval[1],
         "params_method": cost["params_method"],
         "params_deployed": cost["params_deployed"],
         "params_head": cost["params_head"],
@@ -120,8 +123,12 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
         "gflops_linear_conv": cost["flops_linear_conv"] / 1e9,
         "storage_mb": cost["storage_with_head"] / 1e6,
         "storage_mb_without_head": cost["storage_without_head"] / 1e6,
+        "train_seconds": cost["train_seconds"],
+        "train_images_per_second": cost["train_images_per_second"],
+        "inference_images_per_second": cost["inference_images_per_second"],
+        "peak_mb": cost["peak_bytes"] / 1e6,
         "pe": pe(means[headline] / 100, trained),
-        "coverage": len(accuracy) / len(scores),
+        "coverage": sum(map(bool, scores.values())) / len(scores),
         "seeds": min(len(values) for values in scores.values()),
         "failed": int((part["status"] == "failed").sum()),
         "skipped": int((part["status"] == "skipped").sum()),
@@ -136,15 +143,13 @@ def _seen(part: pd.DataFrame) -> list[str]:
     return sorted({key_of(name) for name, data in pairs if isinstance(data, str) and seen_in_pretraining(name, data)})
 
 
-def _mean_cost(done: pd.DataFrame, name: str, groups: Groups) -> float:
+def _mean_costs(done: pd.DataFrame, groups: Groups) -> dict[str, float]:
     """The mean over datasets of the mean over seeds; NaN where a run of them lacks the number."""
-    per_dataset = {str(key): _mean_seeds(runs[name]) for key, runs in done.groupby(done["dataset"].map(key_of))}
-    return mean(per_dataset, groups, "mean_datasets")
-
-
-def _mean_seeds(values: pd.Series) -> float:
-    numbers = [float(value) for value in values]
-    return sum(numbers) / len(numbers)
+    numbers, keys = done[list(MEASURED)].to_numpy(dtype=float), done["dataset"].map(key_of).to_numpy()
+    per_dataset = {key: numbers[keys == key].mean(axis=0) for key in set(keys)}
+    missing = np.full(len(MEASURED), math.nan)
+    means = np.mean([per_dataset.get(key, missing) for key in datasets(groups)], axis=0)
+    return dict(zip(MEASURED, map(float, means), strict=True))
 
 
 def _refuse_strangers(frame: pd.DataFrame, keys: tuple[str, ...]) -> None:
@@ -177,11 +182,11 @@ def _refuse_mixtures(frame: pd.DataFrame, mixed: bool) -> None:
         return
     remedy = "compare them in separate tables, or ask for a mixed one"
     for column in ("rule", "protocol"):
-        if (found := sorted(frame[column].dropna().unique()))[1:]:
-            raise UsageError(f"The records follow different {column}s, {', '.join(found)}: {remedy}.")
+        if (several := sorted(frame[column].dropna().unique()))[1:]:
+            raise UsageError(f"The records follow different {column}s, {', '.join(several)}: {remedy}.")
     if frame["protocol_digest"].nunique() > 1:
         name = frame["protocol"].iloc[0]
         raise UsageError(f"The records follow different protocols under the name {name}: {remedy}.")
-    for backbone, weights in frame.groupby("backbone")["weights"]:
-        if weights.nunique() > 1:
-            raise UsageError(f"{backbone} has different weights, {', '.join(sorted(weights.unique()))}: {remedy}.")
+    for backbone, found in frame.groupby("backbone")["weights"]:
+        if found.nunique() > 1:
+            raise UsageError(f"{backbone} has different weights, {', '.join(sorted(found.unique()))}: {remedy}.")

@@ -45,6 +45,10 @@ def one(value: float) -> str:
     return f"{value:.1f}"
 
 
+def whole(value: float) -> str:
+    return f"{value:.0f}"
+
+
 def thousandths(value: float) -> str:
     return f"{value:.3f}"
 

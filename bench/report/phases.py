@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench.core.record import Milestone
-from bench.report.aggregate import NAMES, Groups, Headline, Row, datasets, mean
+from bench.report.aggregate import NAMES, Row, mean
 from bench.report.frame import key_of, milestones_of
 from bench.report.plots import empty, save
+from bench.report.standings import Groups, Headline, datasets
 
 Sizes = dict[str, dict[str, float]]  # name of a phase -> part -> its size, mean over seeds
 

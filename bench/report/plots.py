@@ -23,9 +23,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from bench.core.store import write_atomically
-from bench.report.aggregate import Groups, Headline, Row, datasets
+from bench.report.aggregate import Row
 from bench.report.cells import unique
 from bench.report.labels import Array, place
+from bench.report.standings import Groups, Headline, datasets
 from bench.report.statistics import pareto
 
 Trail = Sequence[tuple[float, float]]  # (cost, headline in %) at the end of each phase
@@ -52,11 +53,10 @@ def tradeoff(
     path_stem: Path,
     suite: str = "",
     headline: Headline = "mean_datasets",
-    intervals: Mapping[Row, tuple[float, float]] | None = None,
     trails: Mapping[Row, Trail] | None = None,
 ) -> list[Path]:
     """The headline accuracy against a cost column; arguments as in `tradeoff_figure`."""
-    return save(tradeoff_figure(table, cost, suite, headline, intervals, trails), path_stem)
+    return save(tradeoff_figure(table, cost, suite, headline, trails), path_stem)
 
 
 def tradeoff_figure(
@@ -64,7 +64,6 @@ def tradeoff_figure(
     cost: str,
     suite: str = "",
     headline: Headline = "mean_datasets",
-    intervals: Mapping[Row, tuple[float, float]] | None = None,  # of the headline in %: whiskers
     trails: Mapping[Row, Trail] | None = None,
 ) -> Figure:
     """Drawn larger the more there is to show, and still larger until every name has a place of its own."""
@@ -74,11 +73,11 @@ def tradeoff_figure(
         figure = empty(8.0 * scale, 5.2 * scale)
         with mpl.rc_context(_style("ticks")):
             axes = figure.add_subplot()
-            lines = _points(axes, shown, cost, headline, intervals or {}, trails or {})
+            lines = _points(axes, shown, cost, headline, trails or {})
         axes.set_xlabel(COSTS.get(cost, cost))
         axes.set_ylabel(HEADLINES[headline])
         axes.set_title(_title(table, suite), fontsize=10, loc="left")
-        _footer(figure, left_out, bool(intervals), bool(trails))
+        _footer(figure, left_out, bool(shown["ci95_low"].notna().any()), bool(trails))
         figure.draw_without_rendering()  # type: ignore[no-untyped-call, unused-ignore]
         figure.set_layout_engine("none")
         points = list(zip(shown[cost].astype(float), shown[headline].astype(float), strict=True))
@@ -92,7 +91,6 @@ def _points(
     shown: pd.DataFrame,
     cost: str,
     headline: Headline,
-    intervals: Mapping[Row, tuple[float, float]],
     trails: Mapping[Row, Trail],
 ) -> list[Array]:
     """Draws points, whiskers, trails and the front, and returns the lines that no name may cover."""
@@ -103,9 +101,10 @@ def _points(
         axes.set_xscale("log")
     for index, row in enumerate(_rows(shown)):
         colour, marker = colours[index % 10], MARKERS[(index + index // 10) % 10]
-        if row in intervals:
-            lines.append(np.asarray([(x[index], end) for end in intervals[row]]))
-            axes.vlines(x[index], *intervals[row], color=colour, lw=1.3, alpha=0.8, zorder=2)
+        whisker = float(shown["ci95_low"].iloc[index]), float(shown["ci95_high"].iloc[index])
+        if np.isfinite(whisker).all():
+            lines.append(np.asarray([(x[index], end) for end in whisker]))
+            axes.vlines(x[index], *whisker, color=colour, lw=1.3, alpha=0.8, zorder=2)
         if len(trails.get(row, ())) > 1:
             lines.append(np.asarray(trails[row]))
             axes.plot(*zip(*trails[row], strict=True), color=colour, lw=0.9, marker=marker, ms=3.5, alpha=0.8, zorder=2)

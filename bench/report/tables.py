@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.core.store import write_atomically
-from bench.report.aggregate import MEANS, ORIGIN, SEEN, Groups, Headline
+from bench.report.aggregate import MEANS, NAMES, ORIGIN, SEEN, SPREAD
 from bench.report.aggregate import leaderboard as leaderboard
-from bench.report.cells import DASH, aligned, column, human, missing, one, pipe, safe, short, thousandths, three, unique
+from bench.report.cells import (
+    DASH,
+    aligned,
+    column,
+    human,
+    missing,
+    one,
+    pipe,
+    safe,
+    short,
+    thousandths,
+    three,
+    unique,
+    whole,
+)
 from bench.report.frame import key_of
+from bench.report.standings import Groups, Headline, Standings, score_array
 
-WHOLE = ("seeds", "failed", "skipped")
+WHOLE = ("seeds", "failed", "skipped", "tie_group", "rank_best", "rank_worst")
 DECIMALS = {**dict.fromkeys(MEANS, ".4f"), **dict.fromkeys(WHOLE, ".0f"), "coverage": ".4f", "pe": ".6f"}
-TEXT = ("method", "variant", "backbone", *ORIGIN, SEEN)
+TEXT = ("method", "variant", "backbone", "ties_over", *ORIGIN, SEEN)
 SEEN_MARK = "‡"
+MEAN_NAMES = {"mean_datasets": "mean (datasets)", "mean_groups": "mean (groups)"}
 PRETRAINED = "pretrained on this data, so its scores there say nothing about transfer"
 
 
@@ -34,7 +51,8 @@ def _csv(name: str, value: object, table: pd.DataFrame) -> str:
         return ""
     if name in TEXT:
         return str(value)
-    return format(value, ".4f" if name in dataset_columns(table) else DECIMALS.get(name, ".10g"))
+    percent = name in dataset_columns(table) or name.startswith(SPREAD)
+    return format(value, ".4f" if percent else DECIMALS.get(name, ".10g"))
 
 
 def dataset_columns(table: pd.DataFrame) -> list[str]:
@@ -45,7 +63,7 @@ def dataset_columns(table: pd.DataFrame) -> list[str]:
 def markdown(
     table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: Headline, title: str, note: str = ""
 ) -> str:
-    """A page: one table a backbone, the best of each column bold, then what every column means and what went wrong.
+    """A page: one table a backbone, the first tie group bold, then what every column means and what went wrong.
 
     `frame` holds the records behind the table: it tells a failed cell from one that was skipped or never run.
     """
@@ -53,22 +71,25 @@ def markdown(
     for backbone, rows in table.groupby("backbone", sort=True):
         runs = frame[frame["backbone"] == backbone]
         parts += [f"## {backbone}", f"Weights: {unique(rows, 'weights')}.", *_seen_note(str(backbone), rows)]
-        parts += [_pipe(rows.reset_index(drop=True), runs), *_troubles(runs)]
-    parts += ["## Columns", _legend(frame, groups, headline)]
+        parts += [_pipe(rows.reset_index(drop=True), runs, groups, headline), *_troubles(runs)]
+    parts += ["## Columns", _legend(table, frame, groups, headline)]
     return "\n\n".join([*parts, note] if note else parts) + "\n"
 
 
-def _pipe(rows: pd.DataFrame, runs: pd.DataFrame) -> str:
+def _pipe(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Headline) -> str:
     columns: dict[str, list[str]] = {"method": [safe(name) for name in rows["method"]]}
     if (rows["variant"] != "default").any():
         columns["variant"] = [safe(name) for name in rows["variant"]]
-    failed = runs[runs["status"] == "failed"]
-    for name in dataset_columns(rows):
+    if rows["tie_group"].notna().any():
+        columns["rank"] = ranks(rows)
+        columns["tie group"] = column(rows, "tie_group", whole)
+    failed, best = runs[runs["status"] == "failed"], best_cells(rows, runs, groups, headline)
+    for place, name in enumerate(dataset_columns(rows)):
         cells = [_cell(row, name, failed) for row in rows.to_dict("records")]
-        columns[name + _mark(name, rows)] = _bold(cells, [round(float(value), 1) for value in rows[name]])
-    columns["mean (datasets)"] = _bold_ties(_with_interval(rows), rows)
-    means = [round(float(value), 1) for value in rows["mean_groups"]]
-    columns["mean (groups)"] = _bold(column(rows, "mean_groups", one), means)
+        columns[name + _mark(name, rows)] = _bold(cells, list(best[:, place]))
+    for name in ("mean_datasets", "mean_groups"):
+        cells = with_interval(rows, name) if name == headline else column(rows, name, one)
+        columns[MEAN_NAMES[name]] = _bold(cells, first_tied(rows, headline)) if name == headline else cells
     columns["trained"] = column(rows, "params_trained", human)
     columns["% of all"] = column(rows, "trained_percent", three)
     columns["method only"] = column(rows, "params_deployed", human)
@@ -107,27 +128,41 @@ def _cell(row: Mapping[Hashable, Any], name: str, failed: pd.DataFrame) -> str:
     return f"{row[name]:.1f}" + ("†" if some else "")
 
 
-def _with_interval(rows: pd.DataFrame) -> list[str]:
-    halves = (rows["ci95_high"] - rows["ci95_low"]) / 2
-    cells = column(rows, "mean_datasets", one)
-    return [cell if missing(half) else f"{cell} ± {half:.1f}" for cell, half in zip(cells, halves, strict=True)]
+def with_interval(rows: pd.DataFrame, headline: str) -> list[str]:
+    """The headline with half its interval; of a row that lacks a dataset, the bounds of what it may be."""
+    columns = [rows[name] for name in (headline, "ci95_low", "ci95_high", "bound_low", "bound_high", "coverage")]
+    return [_mean(*map(float, numbers)) for numbers in zip(*columns, strict=True)]
 
 
-def _bold(cells: list[str], values: list[float]) -> list[str]:
-    """The best in bold, with all that equal it at the precision shown."""
-    best = max((value for value in values if not missing(value)), default=math.nan)
-    return [f"**{cell}**" if value == best else cell for cell, value in zip(cells, values, strict=True)]
+def _mean(value: float, low: float, high: float, least: float, greatest: float, coverage: float) -> str:
+    if missing(value):
+        return f"{least:.1f} to {greatest:.1f}" if coverage else DASH
+    return one(value) if missing(low) else f"{value:.1f} ± {(high - low) / 2:.1f}"
 
 
-def _bold_ties(cells: list[str], rows: pd.DataFrame) -> list[str]:
-    """The best mean in bold, with every row whose 95 % interval meets that of the best."""
-    means = rows["mean_datasets"]
-    if means.isna().all():
-        return cells
-    low = rows["ci95_low"].fillna(means)
-    high = rows["ci95_high"].fillna(means)
-    tied = high >= float(low.iloc[int(means.argmax())])
-    return [f"**{cell}**" if tie else cell for cell, tie in zip(cells, tied, strict=True)]
+def ranks(rows: pd.DataFrame) -> list[str]:
+    """`2-5`: the ranks a row may have; `2` where there is one."""
+    ends = zip(rows["rank_best"], rows["rank_worst"], strict=True)
+    return [DASH if missing(a) else f"{a:.0f}" if a == b else f"{a:.0f}-{b:.0f}" for a, b in ends]
+
+
+def first_tied(rows: pd.DataFrame, headline: str) -> list[bool]:
+    """Which rows are of the first tie group; where ties are unknown, the best alone."""
+    if rows["tie_group"].notna().any():
+        return list(rows["tie_group"] == 1)
+    return list(rows[headline] == rows[headline].max())
+
+
+def best_cells(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Headline) -> npt.NDArray[np.bool_]:
+    """Of every dataset the best row, and those whose paired interval does not tell them from it, (rows, datasets)."""
+    own = [*NAMES, "protocol", "weights"]
+    parts = {names: part for names, part in runs.groupby(own, sort=False)}
+    names = rows[own].itertuples(index=False, name=None)
+    return Standings(score_array([parts[name] for name in names], groups), groups, headline).best_cells
+
+
+def _bold(cells: list[str], which: Sequence[bool]) -> list[str]:
+    return [f"**{cell}**" if bold else cell for cell, bold in zip(cells, which, strict=True)]
 
 
 def _troubles(runs: pd.DataFrame) -> list[str]:
@@ -143,16 +178,22 @@ def _troubles(runs: pd.DataFrame) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _legend(frame: pd.DataFrame, groups: Groups, headline: Headline) -> str:
+def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: Headline) -> str:
     counters = ", ".join(sorted(frame["flops_counter"].dropna().unique())) or "no counter"
     members = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in groups.items())
+    bases = {str(backbone): rows["ties_over"].iloc[0] for backbone, rows in table.groupby("backbone", sort=True)}
+    over = ", ".join(f"{base or 'nothing, for want of repeats'} ({name})" for name, base in bases.items())
     lines = (
-        "a dataset: accuracy on its test split in %, mean over seeds; best in bold. "
-        f"{DASH} skipped or not run, `failed` no seed finished, † a mean without the seeds that failed",
-        "mean (datasets): over the datasets, each a mean over its seeds; ± half the 95 % interval of a bootstrap over "
-        "seeds within each dataset. Bold: the best and every row whose interval meets its interval",
+        "a dataset: accuracy on its test split in %, mean over seeds. Bold: the best, and what the 95 % interval of "
+        f"the difference, seed by seed, does not tell from it. {DASH} skipped or not run, `failed` no seed finished, "
+        "† a mean without the seeds that failed",
+        "mean (datasets): over the datasets, each a mean over its seeds",
         f"mean (groups): over the groups of the mean over their datasets ({members})",
-        f"rows are ordered by {headline.replace('_', ' over ')}; a mean that would lack a dataset is not given",
+        f"rows are ordered by the {MEAN_NAMES[headline]}; ± half its 95 % interval over seeds (Student's, Welch and "
+        "Satterthwaite's degrees of freedom). A mean that lacks a dataset is not given: a to b is what it may be",
+        "rank: the ranks a row may have; tie group: 1 holds the first row and all not told apart from it, 2 the first "
+        "of the others, and so on; bold: group 1. Rows are told apart by their paired differences over "
+        f"{over}, at 95 % for all pairs of a table at once (Holm)",
         "trained: trained parameters of the final model, head included; % of all: of the whole model's; method only: "
         "without the head; at most: the most the method had while training, which is more where it prunes; head: the "
         "classifier. This and all below: means over datasets",
@@ -165,28 +206,56 @@ def _legend(frame: pd.DataFrame, groups: Groups, headline: Headline) -> str:
     return "\n".join(f"- {line}." for line in lines)
 
 
-def terminal(table: pd.DataFrame) -> str:
-    """The few columns that fit a terminal, one block a backbone: datasets with results, beyond ten only their mean."""
+def terminal(table: pd.DataFrame, headline: Headline = "mean_groups", width: int = 150) -> str:
+    """One block a backbone, of the columns that fit `width` characters: first the datasets go, then the costs."""
     blocks: list[str] = []
     for backbone, rows in table.groupby("backbone", sort=True):
-        columns: dict[str, list[str]] = {"method": list(rows["method"])}
-        if (rows["variant"] != "default").any():
-            columns["variant"] = [short(name, 24) for name in rows["variant"]]
-        names = [name for name in dataset_columns(rows) if rows[name].notna().any()]
-        for name in names if len(names) <= 10 else []:
-            columns[_heading(name, columns) + _mark(name, rows)] = column(rows, name, one)
-        columns["mean_groups"] = column(rows, "mean_groups", one)
-        columns["params"] = column(rows, "params_trained", human)
-        columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
-        columns["MB"] = column(rows, "storage_mb", three)
-        columns["PE"] = column(rows, "pe", thousandths)
-        if rows["failed"].any():
-            columns["failed"] = [str(count) for count in rows["failed"]]
-        if (rows["coverage"] < 1).any():
-            columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
-        heading = f"{backbone}, {unique(rows, 'protocol')}, seeds: {unique(rows, 'seeds')}"
-        blocks.append("\n".join([heading, aligned(columns), *_seen_note(str(backbone), rows)]))
+        columns, dispensable = _terminal_columns(rows, headline)
+        text = aligned(columns)
+        for names in dispensable:
+            if max(map(len, text.splitlines())) <= width:
+                break
+            columns = {name: cells for name, cells in columns.items() if name not in names}
+            text = aligned(columns)
+        fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
+        seeds = f"{most} seed{'s' * (most != 1)} a dataset" if fewest == most else f"{fewest} to {most} seeds a dataset"
+        heading = f"{backbone}, {unique(rows, 'protocol')}, {seeds}"
+        blocks.append("\n".join([heading, text, *_ties_note(rows), *_seen_note(str(backbone), rows)]))
     return "\n\n".join(blocks)
+
+
+def _terminal_columns(rows: pd.DataFrame, headline: Headline) -> tuple[dict[str, list[str]], list[list[str]]]:
+    """All columns, and which of them to leave out first where they do not fit."""
+    columns: dict[str, list[str]] = {"method": list(rows["method"])}
+    if (rows["variant"] != "default").any():
+        columns["variant"] = [short(name, 24) for name in rows["variant"]]
+    if rows["tie_group"].notna().any():
+        columns["rank"] = ranks(rows)
+        columns["tie"] = column(rows, "tie_group", whole)
+    names = [name for name in dataset_columns(rows) if rows[name].notna().any()]
+    keys: list[str] = []
+    for name in names if len(names) <= 10 else []:
+        keys.append(_heading(name, columns) + _mark(name, rows))
+        columns[keys[-1]] = column(rows, name, one)
+    columns[headline] = with_interval(rows, headline)
+    columns["params"] = column(rows, "params_trained", human)
+    columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
+    columns["MB"] = column(rows, "storage_mb", three)
+    columns["PE"] = column(rows, "pe", thousandths)
+    if rows["seeds"].nunique() > 1:
+        columns["seeds"] = [str(count) for count in rows["seeds"]]
+    if rows["failed"].any():
+        columns["failed"] = [str(count) for count in rows["failed"]]
+    if (rows["coverage"] < 1).any():
+        columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
+    return columns, [keys, ["MB"], ["GFLOPs"], ["PE"], ["tie"]]
+
+
+def _ties_note(rows: pd.DataFrame) -> list[str]:
+    over = rows["ties_over"].iloc[0]
+    if over:
+        return [f"rank: what a row's may be, tie: its tie group, over {over} at 95 %."]
+    return ["No ranks: that needs two seeds of every row, or groups of four datasets."]
 
 
 def _heading(name: str, taken: dict[str, list[str]]) -> str:

@@ -23,13 +23,13 @@ from bench.core.configs import Suite, SuiteCard
 from bench.core.errors import UsageError
 from bench.core.record import Record
 from bench.report import parts, write_all
-from bench.report.aggregate import COSTS, MEANS, Headline, intervals, leaderboard
+from bench.report.aggregate import COSTS, leaderboard
 from bench.report.cells import human
 from bench.report.frame import frame, seen_in_pretraining
 from bench.report.labels import place
 from bench.report.phases import neurons_figure, trails
 from bench.report.plots import MARKERS, heatmap_figure, tradeoff_figure
-from bench.report.statistics import bootstrap_interval, pareto, pe
+from bench.report.standings import Headline
 from bench.report.tables import markdown, terminal, write_csv
 
 
@@ -70,15 +70,19 @@ def test_means_are_over_seeds_then_datasets_then_groups() -> None:
     assert row["mean_groups"] == pytest.approx((80 + 50 + 35) / 3 + 1)
     assert (row["coverage"], row["seeds"], row["failed"], row["skipped"]) == (1.0, 2, 0, 0)
     assert row["ci95_low"] < 51 < row["ci95_high"]
+    assert row["std_digits"] == pytest.approx(math.sqrt(2))
 
 
 def test_columns_stand_in_their_order() -> None:
     names = list(board(grid({"lora": [0.5]})).columns)
     assert names[:3] == ["method", "variant", "backbone"]
     assert names[3:11] == list(KEYS)
-    rest = "mean_datasets mean_groups ci95_low ci95_high params_method params_deployed params_head params_trained"
-    rest += " trained_percent gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head pe coverage seeds"
-    assert " ".join(names[11:]) == rest + " failed skipped rule protocol weights"
+    rest = "mean_datasets mean_groups ci95_low ci95_high bound_low bound_high tie_group rank_best rank_worst ties_over"
+    rest += " params_method params_deployed params_head params_trained trained_percent"
+    rest += " gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head"
+    rest += " train_seconds train_images_per_second inference_images_per_second peak_mb pe"
+    rest += " coverage seeds failed skipped rule protocol weights"
+    assert " ".join(names[11:]) == " ".join([rest, *(f"std_{key}" for key in KEYS)])
 
 
 def test_costs_are_means_over_datasets_in_their_units() -> None:
@@ -96,64 +100,6 @@ def test_costs_are_means_over_datasets_in_their_units() -> None:
     assert row["pe"] == pytest.approx(0.5 * math.exp(-math.log10(4_450 / 1e8 + 1)))
 
 
-def test_pe_is_that_of_elevater() -> None:
-    assert pe(1.0, 0) == 1.0
-    assert pe(0.8, 100e6) == pytest.approx(0.8 * 0.7401, abs=1e-4)
-
-
-def test_the_interval_of_one_dataset_is_that_of_scipy() -> None:
-    sample = list(np.random.default_rng(3).normal(0.6, 0.04, 15))  # few round numbers would make coarse quantiles
-    found = bootstrap_interval({"a": sample})
-    other = scipy.stats.bootstrap(
-        (sample,), np.mean, method="percentile", n_resamples=10_000, rng=1
-    ).confidence_interval
-    assert found == pytest.approx((other.low, other.high), abs=1e-3)
-
-
-def test_the_interval_draws_seeds_within_each_dataset() -> None:
-    constant = {"a": [0.2, 0.2], "b": [0.8, 0.8]}  # datasets differ, seeds do not
-    assert bootstrap_interval(constant) == pytest.approx((0.5, 0.5))
-    assert bootstrap_interval(constant, weights={"a": 0.25, "b": 0.75}) == pytest.approx((0.65, 0.65))
-    rng = np.random.default_rng(0)
-    many = {name: list(rng.normal(0.5, 0.1, 50)) for name in "abcd"}
-    expected = 1.96 * math.sqrt(sum(float(np.var(values)) / 50 for values in many.values())) / 4
-    low, high = bootstrap_interval(many) or (0, 0)
-    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert bootstrap_interval({"a": [0.1, 0.2], "b": [0.3]}) is None
-    assert bootstrap_interval({}) is None
-    assert math.isnan(board(grid({"lora": [0.5]})).loc[0, "ci95_low"])
-
-
-def test_the_interval_of_the_headline_weighs_groups() -> None:
-    per_group = {"natural": 0.9, "specialized": 0.6, "structured": 0.3}
-    records = [
-        make("lora", key, seed, per_group[group]) for group, keys in GROUPS.items() for key in keys for seed in (0, 1)
-    ]
-    whiskers = intervals(frame(records), GROUPS, "mean_groups")
-    assert whiskers == {("lora", "default", "pocket_vit"): pytest.approx((60, 60))}
-
-
-def test_the_front_is_what_brute_force_finds() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        cost, score = rng.integers(0, 6, 12).tolist(), rng.integers(0, 6, 12).tolist()
-        free = [
-            i
-            for i in range(12)
-            if not any(
-                cost[j] <= cost[i] and score[j] >= score[i] and (cost[j], score[j]) != (cost[i], score[i])
-                for j in range(12)
-            )
-        ]
-        found = pareto(cost, score)
-        assert sorted(found) == free
-        assert [cost[i] for i in found] == sorted(cost[i] for i in free)
-    assert pareto([1, math.nan, 2], [0.5, 0.9, math.nan]) == [0]
-
-
 @pytest.mark.parametrize("status", ["failed", "skipped"])
 def test_a_mean_that_lacks_a_dataset_is_missing_and_its_row_is_last(status: str) -> None:
     records = [
@@ -163,8 +109,9 @@ def test_a_mean_that_lacks_a_dataset_is_missing_and_its_row_is_last(status: str)
     assert list(table["method"]) == ["worst", "best"]
     row = table.iloc[1]
     assert row["digits"] == pytest.approx(90)
-    for name in ("count", *MEANS, *COSTS):
+    for name in ("count", "mean_datasets", "mean_groups", "ci95_low", "tie_group", "rank_best", *COSTS):
         assert math.isnan(row[name]), name
+    assert (row["bound_low"], row["bound_high"]) == (pytest.approx(7 * 90 / 8), pytest.approx((7 * 90 + 100) / 8))
     assert (row["coverage"], row["seeds"], row[status]) == (7 / 8, 0, 1)
 
 
@@ -236,7 +183,7 @@ def test_the_same_records_in_any_order_give_the_same_bytes(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(frame(records), frame(records[::-1]))
     read = pd.read_csv(tmp_path / "one.csv")
     assert read.loc[1, "digits"] == pytest.approx((51.2345 + 61 + 70) / 3, abs=1e-4)
-    assert read.select_dtypes("number").shape[1] == 8 + 4 + 11 + 4  # no strings in numeric columns
+    assert read.select_dtypes("number").shape[1] == 8 + 6 + 3 + 15 + 4 + 8  # no strings in numeric columns
 
 
 def test_a_page_shows_the_best_the_failed_and_why() -> None:
@@ -258,20 +205,73 @@ def test_a_page_shows_the_best_the_failed_and_why() -> None:
     }
     count = cells["method"].index("count")
     assert (cells["a"][count], cells["b"][count], cells["c"][count]) == ("failed", "-", "**30.0†**")
-    assert (cells["a"][2], cells["b"][2]) == ("55.0", "**57.0**")
+    digits = cells["method"].index("digits")
+    assert (cells["a"][digits], cells["b"][digits]) == ("**55.0**", "**57.0**")  # what two seeds do not tell apart
     assert "- failed: a on count (seed 0, 1): RuntimeError: out of memory" in page
     assert "- skipped: b on count (seed 0): no \\| attention" in page
 
 
-def test_rows_whose_intervals_meet_share_the_bold() -> None:
-    records = grid({"a": [0.50, 0.60, 0.70], "b": [0.49, 0.59, 0.69], "c": [0.1, 0.1, 0.1]})
+def noisy(levels: dict[str, float], seeds: int = 3, spread: float = 0.01) -> list[Record]:
+    """Every dataset of GROUPS at every seed; what a seed does to a dataset is shared, and half as much is a method's."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, spread, (len(KEYS), seeds))
+    return [
+        make(method, key, seed, float(level + shared[place, seed] + rng.normal(0, spread / 2)))
+        for method, level in levels.items()
+        for place, key in enumerate(KEYS)
+        for seed in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize("headline", ["mean_datasets", "mean_groups"])
+def test_the_interval_is_of_the_mean_that_ranks(headline: Headline) -> None:
+    """SciPy's Student interval of one dataset's share at a time: only `location` varies over seeds."""
+    records = [
+        make("lora", key, seed, 0.5 + (0.1 * seed if key == "location" else 0)) for key in KEYS for seed in range(3)
+    ]
+    row = board(records, headline).iloc[0]
+    share = {"mean_datasets": 1 / 8, "mean_groups": 1 / 12}[headline]
+    low, high = scipy.stats.t.interval(0.95, 2, 60, scipy.stats.sem([50, 60, 70]))
+    rest = row[headline] - share * 60
+    assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((rest + share * low, rest + share * high))
+
+
+def test_rows_are_tied_unless_their_paired_difference_tells_them_apart() -> None:
+    table = board(noisy({"a": 0.6005, "b": 0.6, "c": 0.55, "d": 0.3}))
+    assert list(table["method"]) == ["a", "b", "c", "d"]
+    assert list(table["tie_group"]) == [1, 1, 2, 3]
+    assert list(zip(table["rank_best"], table["rank_worst"], strict=True)) == [(1, 2), (1, 2), (3, 3), (4, 4)]
+    assert set(table["ties_over"]) == {"seeds"}
+    lines = [line.split()[:3] for line in terminal(table).splitlines()]
+    assert ["a", "1-2", "1"] in lines and ["d", "4", "3"] in lines
+
+
+def test_the_first_tie_group_is_bold_and_the_half_width_stands_beside_the_mean_that_ranks() -> None:
+    records = noisy({"a": 0.6005, "b": 0.6, "c": 0.55})
     runs = frame(records)
+    table = leaderboard(runs, GROUPS, "mean_groups")
+    lines = [" ".join(line.split()) for line in markdown(table, runs, GROUPS, "mean_groups", "Pocket").splitlines()]
+    for row, bold in zip(table.to_dict("records"), (True, True, False), strict=True):
+        cell = f"{row['mean_groups']:.1f} ± {(row['ci95_high'] - row['ci95_low']) / 2:.1f}"
+        line = next(line for line in lines if line.startswith(f"| {row['method']} "))
+        assert (f"| **{cell}** |" if bold else f"| {cell} |") in line
+
+
+def test_one_seed_has_no_interval_and_no_rank_unless_groups_are_large() -> None:
+    row = board(grid({"lora": [0.5], "full": [0.6]}), "mean_groups").iloc[0]
+    assert np.isnan([row["ci95_low"], row["rank_best"], row["tie_group"], row["std_digits"]]).all()
+    assert row["ties_over"] == ""
+    rng = np.random.default_rng(0)
+    records = [make(m, key, 0, float(s + rng.normal(0, 0.01))) for m, s in (("a", 0.6), ("b", 0.3)) for key in KEYS]
+    table = board(records, "mean_datasets")  # eight datasets in one group
+    assert list(table["ties_over"]) == ["datasets"] * 2 and list(table["tie_group"]) == [1, 2]
+
+
+def test_an_incomplete_row_shows_what_its_mean_may_be() -> None:
+    records = [r for r in grid({"a": [0.5, 0.6]}) if r.spec.dataset != "pocket/count"]
+    runs = frame([*records, *grid({"b": [0.4, 0.5]})])
     table = leaderboard(runs, GROUPS, "mean_datasets")
-    page = markdown(table, runs, GROUPS, "mean_datasets", "Pocket")
-    half = (table.loc[0, "ci95_high"] - table.loc[0, "ci95_low"]) / 2
-    assert f"**60.0 ± {half:.1f}**" in page
-    assert "**59.0 ±" in page
-    assert "| 10.0 ± 0.0" in page.replace("  ", " ").replace("  ", " ").replace("  ", " ")
+    assert "| 48.1 to 60.6 |" in " ".join(markdown(table, runs, GROUPS, "mean_datasets", "Pocket").split())
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_run_on_the_data_of_the_pretraining_is_marked_everywhere(tmp_path: Pat
         before, after = text.split("pocket_vit", 1)  # the other backbone's block comes first
         assert "‡" not in before and "cifar10‡" in after and "svhn‡" not in after and note in text
     header, other, pocket = write_csv(table, tmp_path / "a.csv").read_text().splitlines()
-    assert header.endswith(",weights,seen_in_pretraining") and other.endswith(",") and pocket.endswith(",cifar10")
+    assert header.endswith(",std_svhn,seen_in_pretraining") and other.endswith(",") and pocket.endswith(",cifar10")
     without = leaderboard(frame(plain), groups, "mean_datasets")
     assert "seen_in_pretraining" not in without.columns and "‡" not in terminal(without)
 
@@ -336,7 +336,7 @@ def test_reports_need_no_torch_and_load_nothing_until_they_write() -> None:
 def test_no_name_covers_another_or_leaves_the_axes(cost: str, methods: int) -> None:
     records = crowd(methods)
     table = board(records)
-    figure = tradeoff_figure(table, cost, "Pocket", intervals=intervals(frame(records), GROUPS, "mean_datasets"))
+    figure = tradeoff_figure(table, cost, "Pocket")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
