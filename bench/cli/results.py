@@ -1,4 +1,4 @@
-"""Commands on a results folder: table, plot, status, logs, why, cancel, merge."""
+"""Commands on a results folder: table, plot, compare, status, logs, why, cancel, merge."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def add_parser(verb: Verb) -> None:
 
     results("table", table_command, "rebuild and print the leaderboards of a results folder")
     results("plot", plot_command, "redraw the plots of a results folder")
+    compare = results("compare", compare_command, "what two methods differ by, in accuracy and cost, seed by seed")
+    compare.add_argument("first", metavar="A", help="METHOD, or METHOD:VARIANT as the tables name it")
+    compare.add_argument("second", metavar="B")
+    compare.add_argument("--suite", default="", metavar="NAME", help="default: every leaderboard that has both")
+    compare.add_argument("--backbone", default="", metavar="NAME", help="default: every backbone that has both")
     status = results("status", status_command, "what is planned, queued, running, done, failed and skipped")
     status.add_argument(
         "--watch", action="store_true", help="again every two seconds, until nothing is left to wait for"
@@ -56,6 +61,12 @@ def table_command(args: argparse.Namespace) -> int:
 
 def plot_command(args: argparse.Namespace) -> int:
     print("\n".join(str(path) for path in _report(args.out).write_plots(args.out)))
+    return 0
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    found = _report(args.out).compare(args.first, args.second, args.suite, args.backbone)
+    print("\n\n".join(each.text() for each in found))
     return 0
 
 

@@ -32,6 +32,7 @@ from bench.core.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.report.compare import Comparison
     from bench.report.standings import Groups, Headline
 
 T = TypeVar("T")
@@ -84,6 +85,26 @@ class Report:
 
     def write_plots(self, root: Path) -> list[Path]:
         return _each(self.parts, lambda part: _plots(root, part), lambda _: None)
+
+    def compare(self, first: str, second: str, suite: str = "", backbone: str = "") -> list[Comparison]:
+        """Two methods, METHOD or METHOD:VARIANT, on every leaderboard and backbone that has both.
+
+        `suite` is the beginning of a leaderboard's name, `backbone` a whole name; empty ones choose nothing. Raises
+        UsageError where no leaderboard has both, or the two are the same row.
+        """
+        from bench.report.compare import compare, has
+
+        blocks = [
+            (part, runs)
+            for part in self.parts
+            for name, runs in part.runs.groupby("backbone", sort=True)
+            if part.name.startswith(suite) and backbone in ("", name)
+        ]
+        both = [(part, runs) for part, runs in blocks if has(runs, first) and has(runs, second)]
+        if not both:
+            known = ", ".join(sorted({str(name) for _, runs in blocks for name in runs["method"]})) or "nothing"
+            raise UsageError(f"No leaderboard has both {first!r} and {second!r}. They have: {known}.")
+        return [compare(runs, part.groups, part.headline, first, second, part.title) for part, runs in both]
 
     def terminal(self) -> list[str]:
         """The leaderboards as text for a terminal, one for each part."""

@@ -62,10 +62,15 @@ class Standings:
     groups: Groups
     headline: Headline
 
+    @property
+    def weights(self) -> list[float]:
+        """Of each dataset in the mean that ranks."""
+        return list(weights(self.groups, self.headline).values())
+
     @cached_property
     def mean(self) -> Estimate:
         """The mean that ranks, in %, its interval over seeds; both missing where a dataset is."""
-        return statistics.weighted_mean(self.scores, list(weights(self.groups, self.headline).values()))
+        return statistics.weighted_mean(self.scores, self.weights)
 
     @cached_property
     def over(self) -> Over:
@@ -84,7 +89,7 @@ class Standings:
     def pairs(self) -> Estimate:
         """The difference of every two rows in the mean that ranks, (rows, rows), over seeds or datasets."""
         if self.over != "datasets":
-            return statistics.pairwise(self.scores, list(weights(self.groups, self.headline).values()))
+            return statistics.pairwise(self.scores, self.weights)
         return over_datasets(self.scores, self.groups, self.headline)
 
     @cached_property
@@ -137,7 +142,7 @@ class Standings:
     @cached_property
     def bounds(self) -> tuple[Array, Array]:
         """The least and the greatest mean in % that a row with missing datasets may have; the mean of a whole row."""
-        return statistics.bounds(self.cells.value, list(weights(self.groups, self.headline).values()))
+        return statistics.bounds(self.cells.value, self.weights)
 
 
 def strata(groups: Groups, headline: Headline) -> Groups:
