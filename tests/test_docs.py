@@ -51,4 +51,4 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
 def test_the_pages_have_commands_to_check() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 40
     verbs = {arguments[0] for arguments in commands(DOCS / "cluster.md")}
-    assert {"plan", "run", "status", "logs", "why", "resume", "cancel", "merge", "table", "data"} <= verbs
+    assert {"plan", "run", "status", "logs", "why", "resume", "cancel", "join", "table", "data"} <= verbs

@@ -1,4 +1,4 @@
-"""Commands on a results folder: table, plot, compare, status, logs, why, cancel, merge."""
+"""Commands on a results folder: table, plot, compare, status, logs, why, cancel, join."""
 
 from __future__ import annotations
 
@@ -45,8 +45,23 @@ def add_parser(verb: Verb) -> None:
     why.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     cancel = results("cancel", cancel_command, "end the jobs and processes of plans; what is finished stays")
     cancel.add_argument("plan", nargs="*", metavar="PLAN", help="default: all plans of the results folder")
-    merge = results("merge", merge_command, "take over the records of other results folders")
-    merge.add_argument("source", nargs="+", type=Path, metavar="DIR")
+    verbs = {
+        "join": "take over the records of other results folders, or numbers that others report",
+        "merge": "the former name of join",
+    }
+    for name, text in verbs.items():
+        join = results(name, join_command, text)
+        join.add_argument("source", nargs="*", type=Path, metavar="DIR")
+        reported = join.add_argument_group("numbers that others report: shown beside those measured, never averaged")
+        reported.add_argument(
+            "--reported", type=Path, metavar="FILE.csv", help="source,method,backbone,dataset,accuracy"
+        )
+        reported.add_argument("--suite", default="", metavar="NAME", help="of datasets that FILE.csv names without one")
+        reported.add_argument("--backbone", default="", metavar="NAME", help="where FILE.csv has no such column")
+        reported.add_argument("--citation", default="", metavar="TEXT", help="the source, where FILE.csv has no column")
+        reported.add_argument(
+            "--where", action="append", default=[], metavar="COLUMN=TEXT", help="only rows that say so"
+        )
 
 
 # tables and plots ----------------------------------------------------------------------------------------------------
@@ -74,7 +89,7 @@ def _report(out: Path) -> Report:
     from bench import report
 
     made = report.load(out, console.warn)
-    if made.runs.empty:
+    if made.runs.empty and (made.reported is None or made.reported.empty):
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."
         )
@@ -131,7 +146,7 @@ def cancel_command(args: argparse.Namespace) -> int:
     return 0
 
 
-# why and merge -------------------------------------------------------------------------------------------------------
+# why and join --------------------------------------------------------------------------------------------------------
 
 
 def why_command(args: argparse.Namespace) -> int:
@@ -142,7 +157,27 @@ def why_command(args: argparse.Namespace) -> int:
     return 0 if counts else 1
 
 
-def merge_command(args: argparse.Namespace) -> int:
+def join_command(args: argparse.Namespace) -> int:
+    if not args.source and args.reported is None:
+        raise UsageError("Name the results folders to take over, or a file with --reported.")
+    if args.reported is not None:
+        _join_reported(args)
+    return _join_records(args) if args.source else 0
+
+
+def _join_reported(args: argparse.Namespace) -> None:
+    from bench.report import reported
+
+    defaults = {"suite": args.suite, "backbone": args.backbone, "source": args.citation}
+    chosen = [text.partition("=") for text in args.where]
+    if wrong := [text for text, parts in zip(args.where, chosen, strict=True) if not parts[1]]:
+        raise UsageError(f"--where {wrong[0]} is not COLUMN=TEXT.")
+    rows = reported.read(args.reported, defaults, {column: text for column, _, text in chosen})
+    new, known = reported.join(args.out, rows)
+    print(f"{console.counted(new, 'reported number')} added to {args.out / reported.FILE}, {known} were there already.")
+
+
+def _join_records(args: argparse.Namespace) -> int:
     from bench.core import join
 
     result = join.merge(args.source, args.out, console.warn)

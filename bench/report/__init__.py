@@ -1,6 +1,7 @@
 """Records -> pandas -> leaderboards and figures. Needs no torch; pandas and matplotlib load when something is written.
 
     DIR/leaderboards/<suite>.csv, .md                                      all backbones of a suite
+    DIR/leaderboards/<suite>-reported.csv, .md                             what others report of the suite
     DIR/plots/<suite>-<backbone>-{params,gflops,heatmap,neurons}.png, .svg
 
 A suite is the part of a dataset's name before "/", with the groups and headline of its card. A dataset without such a
@@ -59,10 +60,22 @@ class Part:
 
 
 @dataclass(frozen=True)
+class ReportedPart:
+    """What others report of one suite."""
+
+    name: str  # of the suite, as files have it
+    title: str
+    groups: Groups
+    headline: Headline
+    table: pd.DataFrame  # of bench.report.reported
+
+
+@dataclass(frozen=True)
 class Report:
     """The leaderboards and figures of many runs; what several of them need is computed once."""
 
     runs: pd.DataFrame
+    reported: pd.DataFrame | None = None  # of bench.report.reported
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -71,7 +84,7 @@ class Report:
     def only(self, digests: Collection[str]) -> Report:
         """The report of some of the runs; itself where these are all of them."""
         chosen = self.runs["digest"].isin(list(digests))
-        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True))
+        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True), self.reported)
 
     def write(self, root: Path, warn: Warn | None = None) -> list[Path]:
         """Writes the leaderboards and figures under `root`, each whole, and returns their paths.
@@ -81,10 +94,25 @@ class Report:
         return self.write_tables(root, warn) + self.write_plots(root)
 
     def write_tables(self, root: Path, warn: Warn | None = None) -> list[Path]:
-        return _each(self.parts, lambda part: _tables(root, part), warn)
+        paths = _each(self.parts, lambda part: _tables(root, part), warn)
+        return paths + [path for part in self.reported_parts for path in _reported(root, part)]
 
     def write_plots(self, root: Path) -> list[Path]:
         return _each(self.parts, lambda part: _plots(root, part), lambda _: None)
+
+    @cached_property
+    def reported_parts(self) -> list[ReportedPart]:
+        """What others report, by suite; where the suite was measured too, with the gap."""
+        from bench.report import reported
+
+        measured = {part.name: part for part in self.parts}
+        found: list[ReportedPart] = []
+        for suite, rows in reported.suites(self.reported).items() if self.reported is not None else ():
+            groups, headline, _, title = _card(suite, rows)
+            own = measured[suite].table if suite in measured else None
+            table = reported.table(rows, groups, headline, own)
+            found.append(ReportedPart(_file_name(suite), title, groups, headline, table))
+        return found
 
     def compare(self, first: str, second: str, suite: str = "", backbone: str = "") -> list[Comparison]:
         """Two methods, METHOD or METHOD:VARIANT, on every leaderboard and backbone that has both.
@@ -115,7 +143,19 @@ def load(root: Path, warn: Warn | None = None) -> Report:
     """The report of a results folder, whose index it keeps; files that are no records are named to `warn`."""
     from bench.report import index
 
-    return Report(index.load(root, warn))
+    return Report(index.load(root, warn), _load_reported(root, warn))
+
+
+def _load_reported(root: Path, warn: Warn | None) -> pd.DataFrame | None:
+    from bench.report import reported
+
+    try:
+        return reported.load(root)
+    except UsageError as error:
+        if warn is None:
+            raise
+        warn(str(error))
+        return None
 
 
 def of(records: Iterable[Record]) -> Report:
@@ -154,6 +194,8 @@ def _each(parts: Iterable[Part], make: Callable[[Part], list[T]], warn: Warn | N
 
 def parts(runs: pd.DataFrame) -> list[Part]:
     """The runs by suite, protocol and weights, with the names of their files."""
+    if runs.empty:
+        return []
     suites = {name: _suite_of(name) for name in runs["dataset"].unique()}
     runs = _newest_data(runs, suites)
     return [part for suite, members in _by(runs, runs["dataset"].map(suites)) for part in _parts(suite, members)]
@@ -228,6 +270,17 @@ def _tables(root: Path, part: Part) -> list[Path]:
     text = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)
     write_atomically(page, lambda file: file.write_text(text))
     return [tables.write_csv(part.table, page.parent / f"{part.name}.csv"), page]
+
+
+def _reported(root: Path, part: ReportedPart) -> list[Path]:
+    from bench.core.store import write_atomically
+    from bench.report import reported
+
+    csv, page = (root / "leaderboards" / f"{part.name}-reported{ending}" for ending in (".csv", ".md"))
+    text = reported.markdown(part.table, part.groups, part.headline, part.title)
+    write_atomically(csv, lambda file: file.write_text(reported.csv(part.table)))
+    write_atomically(page, lambda file: file.write_text(text))
+    return [csv, page]
 
 
 def _terminal(part: Part) -> list[str]:

@@ -502,6 +502,8 @@ FLAGS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("status",): ("--runs", "--json", "--out", ""),
     ("logs",): ("--out", ""),
     ("why",): ("--out", "--plugin", ""),
+    ("compare",): ("--out", "--suite", "--backbone", ""),
+    ("join",): ("--out", "--reported", "--suite", "--backbone", "--citation", "--where", ""),
     ("merge",): ("--out", ""),
     ("count",): ("--method", "--backbone", "--classes", "--set", "--plugin", "--json", ""),
     ("check",): ("--backbone", "--plugin"),
@@ -521,6 +523,8 @@ COMPULSORY: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("plan",): ("--method", "--suite"),
     ("logs",): ("",),
     ("why",): ("",),
+    ("compare",): ("", ""),
+    ("join",): ("",),
     ("merge",): ("",),
     ("count",): ("--method", "--backbone", "--classes"),
 }
