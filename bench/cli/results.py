@@ -25,7 +25,10 @@ def add_parser(verb: Verb) -> None:
         command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
         return command
 
-    results("table", table_command, "rebuild and print the leaderboards of a results folder")
+    table = results("table", table_command, "rebuild and print the leaderboards of a results folder")
+    table.add_argument("--format", choices=("csv", "markdown", "latex"), help="print them so, and write no files")
+    table.add_argument("--suite", default="", metavar="NAME", help="with --format: only leaderboards that begin so")
+    table.add_argument("--backbone", default="", metavar="NAME", help="with --format: of this backbone alone")
     results("plot", plot_command, "redraw the plots of a results folder")
     compare = results("compare", compare_command, "what two methods differ by, in accuracy and cost, seed by seed")
     compare.add_argument("first", metavar="A", help="METHOD, or METHOD:VARIANT as the tables name it")
@@ -69,6 +72,9 @@ def add_parser(verb: Verb) -> None:
 
 def table_command(args: argparse.Namespace) -> int:
     made = _report(args.out)
+    if args.format:
+        print(made.export(args.format, args.suite, args.backbone), end="")
+        return 0
     paths = made.write_tables(args.out, console.warn)
     print("\n".join([*made.terminal(), "Files:", *(f"  {path}" for path in paths)]))
     return 0

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bench.core import configs
 from bench.core.errors import UsageError
@@ -133,6 +133,12 @@ class Report:
             known = ", ".join(sorted({str(name) for _, runs in blocks for name in runs["method"]})) or "nothing"
             raise UsageError(f"No leaderboard has both {first!r} and {second!r}. They have: {known}.")
         return [compare(runs, part.groups, part.headline, first, second, part.title) for part, runs in both]
+
+    def export(self, kind: Literal["csv", "markdown", "latex"], suite: str = "", backbone: str = "") -> str:
+        """The leaderboards as one text; `suite` is the beginning of a leaderboard's name, `backbone` a whole name."""
+        chosen = [part for part in self.parts if part.name.startswith(suite)]
+        texts = _each(chosen, lambda part: [_export(kind, part, backbone)], None)
+        return "\n".join(text for text in texts if text)
 
     def terminal(self) -> list[str]:
         """The leaderboards as text for a terminal, one for each part."""
@@ -281,6 +287,22 @@ def _reported(root: Path, part: ReportedPart) -> list[Path]:
     write_atomically(csv, lambda file: file.write_text(reported.csv(part.table)))
     write_atomically(page, lambda file: file.write_text(text))
     return [csv, page]
+
+
+def _export(kind: Literal["csv", "markdown", "latex"], part: Part, backbone: str) -> str:
+    from bench.report import tables
+    from bench.report.latex import latex
+
+    table, runs = part.table, part.runs
+    if backbone:
+        table = table[table["backbone"] == backbone].reset_index(drop=True)
+        runs = runs[runs["backbone"] == backbone].reset_index(drop=True)
+    if table.empty:
+        return ""
+    if kind == "csv":
+        return tables.csv(table)
+    write = tables.markdown if kind == "markdown" else latex
+    return write(table, runs, part.groups, part.headline, part.title)
 
 
 def _terminal(part: Part) -> list[str]:

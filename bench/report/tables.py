@@ -40,10 +40,14 @@ PRETRAINED = "pretrained on this data, so its scores there say nothing about tra
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> Path:
+    write_atomically(path, lambda file: file.write_text(csv(table)))
+    return path
+
+
+def csv(table: pd.DataFrame) -> str:
     """Plain numbers in fixed formats, the same bytes for the same records; a missing number is an empty field."""
     plain = pd.DataFrame({name: [_csv(name, value, table) for value in table[name]] for name in table.columns})
-    write_atomically(path, lambda file: file.write_text(plain.to_csv(index=False, lineterminator="\n")))
-    return path
+    return plain.to_csv(index=False, lineterminator="\n")
 
 
 def _csv(name: str, value: object, table: pd.DataFrame) -> str:
