@@ -32,7 +32,7 @@ from bench.data.readers.folder import SUFFIXES
 from bench.models import backbones
 from bench.models.families import build_view
 from bench.models.view import ModelView
-from bench.training import loop
+from bench.training import inference
 
 WORKERS = 2
 SIZE = 224
@@ -85,7 +85,7 @@ def draw(folder: Path, count: int = 512) -> None:
 
 
 def from_array(net: ModelView, images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
-    return (loop.normalise(net, images[np.array(batch)]) for batch in batches)
+    return (inference.normalise(net, images[np.array(batch)]) for batch in batches)
 
 
 def as_bytes(images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:

@@ -46,7 +46,8 @@ from bench.core.store import Store
 from bench.models import backbones, registry
 from bench.models.families import build_view
 from bench.models.method import Method, build, params
-from bench.training import execute
+from bench.training.execute import execute
+from bench.training.job import Job, make_job
 
 SUITE, START = "pocket", 8
 STYLE = {"adapters": ("tab:blue", "o"), "MiMi": ("tab:red", "D"), "adapters, MiMi's schedule": ("tab:gray", "s")}
@@ -93,13 +94,13 @@ def neurons_left(name: str, settings: dict[str, object], backbone: str) -> int:
     return sum(method.sizes(net).values())
 
 
-def jobs(point: Point, args: argparse.Namespace) -> list[execute.Job]:
+def jobs(point: Point, args: argparse.Namespace) -> list[Job]:
     suite = configs.suite(SUITE)
     protocol = configs.protocol(suite.card.protocol)
     if args.epochs != protocol.epochs:  # under the name that `bench run --epochs` gives it
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
     return [
-        execute.make_job(point.name, point.method, args.backbone, card, protocol, seed, device=args.device)
+        make_job(point.name, point.method, args.backbone, card, protocol, seed, device=args.device)
         for seed in args.seeds
         for card in suite.datasets[: args.limit]
     ]
@@ -175,7 +176,7 @@ def main() -> int:
     for n in range(len(args.seeds) * len(configs.suite(SUITE).datasets[: args.limit])):
         for point in curves:
             job, number = curves[point][n], number + 1
-            record = execute.execute(job, store)
+            record = execute(job, store)
             outcome = f"{record.scores.test:.2%}" if record.scores else f"{record.status}: {record.reason}"
             which = f"{point.curve} σ={point.sigma:g} {job.spec.dataset} seed {job.spec.seed}"
             print(f"[{number}/{total}] {which}  {outcome}", flush=True)

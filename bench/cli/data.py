@@ -151,12 +151,12 @@ def prepared(card: Dataset, found: DatasetLocation, sizes: Collection[int], prot
     import dataclasses
 
     from bench.data import sources
-    from bench.training import execute
+    from bench.training import setup
 
     if dry:
         name = sources.name_of(card, found)
         return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
-    ready = [sources.card_of(card, found, execute.transform(protocol, s), _progress(card)) for s in sorted(sizes)]
+    ready = [sources.card_of(card, found, setup.transform(protocol, s), _progress(card)) for s in sorted(sizes)]
     return ready[0]  # the fingerprint is the same in every size
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.core.record import Record
     from bench.execution.plan import Plan, Resources, Slurm
     from bench.execution.resources import Config
-    from bench.training.execute import Job
+    from bench.training.job import Job
 
 ALIKE = 6  # rows of one table of times that are worth their lines though their numbers are all the same
 

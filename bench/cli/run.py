@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.execution.launch import Array
     from bench.execution.plan import Plan
     from bench.execution.worker import Settings
-    from bench.training.execute import Job
+    from bench.training.job import Job
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 

@@ -11,14 +11,15 @@ import torch
 
 from bench.models import backbones, cost
 from bench.models.families import build_view
-from bench.training import execute
+from bench.training.job import Job
+from bench.training.setup import phases_of
 
 SPEED = {"cpu": 6e10, "cuda": 5e12}  # floating-point operations a second that training reaches, a core and a GPU
 START = 5.0  # seconds for weights, data and measures
 UNKNOWN = 600.0  # where a backbone's arithmetic cannot be counted
 
 
-def seconds(job: execute.Job, cores: int) -> float:
+def seconds(job: Job, cores: int) -> float:
     """Three forward passes for every image and epoch of training, searched or not, and one for every test image."""
     protocol, sizes = job.spec.protocol, job.card.sizes
     try:
@@ -28,7 +29,7 @@ def seconds(job: execute.Job, cores: int) -> float:
     images = sizes.train + (sizes.val if protocol.train_on == "train+val" else 0)
     if protocol.shots is not None:
         images = min(images, protocol.shots * job.card.classes)
-    epochs = sum(phase.epochs for phase in execute.phases_of(job.method, protocol))
+    epochs = sum(phase.epochs for phase in phases_of(job.method, protocol))
     trials = max(len(protocol.search_lr), 1) * max(len(protocol.search_weight_decay), 1)
     if trials > 1:
         epochs += trials * (protocol.search_epochs or protocol.epochs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.core.spec import Protocol
     from bench.data.readers.folder import ImageFolder
     from bench.data.sources import DatasetLocation
-    from bench.training.execute import Job
+    from bench.training.job import Job
 
     Source = ImageFolder | DatasetLocation | None
 
@@ -76,7 +76,7 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
     backbones = (args.backbone or suite.backbone).split(",")
 
     from bench.models import static_cost
-    from bench.training import execute
+    from bench.training.job import make_job
 
     for method in methods.values():
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
@@ -84,7 +84,7 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
             static_cost.check_fit(method, tag)
     here, refused = _located(args, wanted, protocol, backbones, warn)
     jobs = [
-        execute.make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=where)
+        make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=where)
         for seed in args.seeds or protocol.seeds
         for tag in backbones
         for card, source in here
@@ -142,9 +142,9 @@ def _located(
         return here, []
 
     from bench.cli import data
-    from bench.training import execute
+    from bench.training import setup
 
-    sizes = {execute.image_size(tag, protocol) for tag in backbones}
+    sizes = {setup.image_size(tag, protocol) for tag in backbones}
     ready, refused = data.prepared_all(here, sizes, protocol, args.dry_run)
     if not ready:
         raise UsageError("\n".join(refused))

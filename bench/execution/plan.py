@@ -31,7 +31,7 @@ from bench.core.store import Store, write_atomically
 from bench.execution.worker import Settings
 
 if TYPE_CHECKING:
-    from bench.training.execute import Job
+    from bench.training.job import Job
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def job_of(plan: Plan, index: int) -> Job:
     from bench.data.readers import folder as image_folder
     from bench.models import registry
     from bench.models.method import build
-    from bench.training import execute
+    from bench.training.job import make_job
 
     place, spec = plan.place, plan.runs[index].spec
     if place.data_root:
@@ -181,7 +181,7 @@ def job_of(plan: Plan, index: int) -> Job:
             raise BadData(f"The images in {place.folder} have changed since this was planned: run 'bench run' again.")
     elif sources.is_local(card):
         source = sources.find(dataclasses.replace(card, name=sources.whole_name(card.name)))
-    job = execute.make_job(
+    job = make_job(
         *(spec.method, method, spec.backbone, card, spec.protocol, spec.seed),
         weights=place.weights,
         source=source,

@@ -33,7 +33,7 @@ from bench.core.schema import parse, plain
 from bench.core.store import Store, write_json
 
 if TYPE_CHECKING:
-    from bench.training.execute import Job
+    from bench.training.job import Job
     from bench.training.loop import Progress
 
 MAY_PASS: tuple[Failure, ...] = ("memory", "system", "node")
@@ -77,7 +77,7 @@ class Step:
 
 
 def perform(
-    job: Job, store: Store, settings: Settings, watch: Callable[[Progress], None] = lambda _: None
+    job: Job, store: Store, settings: Settings, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> Record | None:
     """The run's final record, made here or found; None where another process is at this run.
 
@@ -96,30 +96,31 @@ def perform(
         for left in store.path(job.spec).parent.glob(f".{store.path(job.spec).stem}-*.part"):
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         try:
-            return _hold(job, store, settings, watch, held, found.attempts if found else 0)
+            return _hold(job, store, settings, on_progress, held, found.attempts if found else 0)
         except (LostLease, Conflict):
             return store.find(job.spec)  # the other process's, if it has finished
 
 
 def _hold(
-    job: Job, store: Store, settings: Settings, watch: Callable[[Progress], None], held: Held, before: int
+    job: Job, store: Store, settings: Settings, on_progress: Callable[[Progress], None], held: Held, before: int
 ) -> Record:
     """The run, tried again as often as the settings say; `before` counts the attempts of earlier, failed records."""
-    from bench.training import execute, provenance
+    from bench.training import provenance
     from bench.training.checkpoint import Checkpoints
+    from bench.training.execute import execute, lost
 
-    def guard() -> None:
+    def check_lease() -> None:
         if not held.mine():
             raise LostLease(f"{held.lock} was taken over by another process while this one slept.")
 
     state = store.state(job.spec)
-    checkpoints = Checkpoints(state, execute.compatibility_key(job), settings.checkpoint_seconds)
+    checkpoints = Checkpoints(state, provenance.compatibility_key(job), settings.checkpoint_seconds)
     for tries in itertools.count(1):
         starts = read_starts(state)
         killed = [start for start in starts if start.ended is None]
         if len(killed) > settings.retries:
             reason = f"Its process was killed {len(killed)} times without a word, last on {killed[-1].host}."
-            record = execute.lost(job, reason, before + len(starts))
+            record = lost(job, reason, before + len(starts))
             store.write(record)
             break
         mine = Attempt(
@@ -127,13 +128,13 @@ def _hold(
         )
         _write_starts(state, [*starts, mine])
         with _ending(state, starts, mine):
-            record = execute.execute(
+            record = execute(
                 job,
                 store,
-                _telling(state, mine, watch),
+                _telling(state, mine, on_progress),
                 checkpoints=checkpoints,
                 attempts=before + len(starts) + 1,
-                guard=guard,
+                check_lease=check_lease,
             )
         if record.failure not in MAY_PASS or tries > settings.retries:
             break
@@ -153,7 +154,7 @@ def _ending(state: Path, before: Sequence[Attempt], mine: Attempt) -> Iterator[N
     _write_starts(state, [*before, dataclasses.replace(mine, ended="recorded")])
 
 
-def _telling(state: Path, start: Attempt, watch: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _telling(state: Path, start: Attempt, on_progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Passes progress on, and puts it down once a second at most."""
     told = [0.0]
 
@@ -162,7 +163,7 @@ def _telling(state: Path, start: Attempt, watch: Callable[[Progress], None]) -> 
             told[0] = time.monotonic()
             step = Step(start, progress.phase, progress.epoch, progress.epochs, progress.images_per_second)
             write_json(state / "progress.json", plain(step))
-        watch(progress)
+        on_progress(progress)
 
     return tell
 

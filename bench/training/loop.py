@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,17 +14,17 @@ from torch.nn import functional as F
 from bench.core.configs import Metric
 from bench.core.errors import BenchError
 from bench.core.record import Epoch
-from bench.core.spec import Protocol
-from bench.data.augment import Augment, augments
+from bench.core.spec import Protocol, stream
+from bench.data.augment import augments
 from bench.data.splits import ArraySplit, TrainingOutcome
-from bench.models import backbones
-from bench.models.method import Batches, Method, Phase
+from bench.models.method import Method, Phase
 from bench.models.view import ModelView
+from bench.training.batches import BatchLoader, fixed_batches
 from bench.training.checkpoint import Checkpoints
-from bench.training.metrics import score
+from bench.training.inference import evaluate
+from bench.training.job import Job
+from bench.training.setup import phases_of
 from bench.training.state import Best, Snapshot, TrainingState, resume, seeded
-
-EVAL_BATCH = 250
 
 
 class Diverged(BenchError):
@@ -47,8 +46,8 @@ class Trained(TrainingOutcome):
     reported: ModelView  # the final model, or the one with the best validation score, as the protocol says
     val: float | None  # score of the reported model on the validation split, where that was not trained on
     epochs: tuple[Epoch, ...]
-    with_gradient: int  # parameters that received a non-zero gradient, head included
-    most: int  # trained parameters at their most, head included
+    params_with_grad: int  # parameters that received a non-zero gradient, head included
+    max_trainable_params: int  # trained parameters at their most, head included
     seconds: float
     images: int  # seen in training
 
@@ -67,7 +66,7 @@ def fit(
     seed: int,
     metric: Metric = "top1",
     method: Method | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains what is trainable in `net`; `seed` orders the data. `method`, just attached, may look at them first.
@@ -82,19 +81,21 @@ def fit(
     batches = fixed_batches(net, train, protocol.batch_size, seed)
     if method:
         method.calibrate(net, batches)
-    found = resume(net, method, checkpoints) if method and checkpoints else None
-    run = found or TrainingState(net, seeded(seed))
+    resumed = resume(net, method, checkpoints) if method and checkpoints else None
+    run = resumed or TrainingState(net, seeded(seed))
     run.began = start
     total = sum(phase.epochs for phase in phases)
     while run.phase < len(phases):
         phase = phases[run.phase]
-        feed, optimizer = BatchLoader(net, train, augments(protocol.augment)), make_optimizer(net, protocol)
+        loader, optimizer = BatchLoader(net, train, augments(protocol.augment)), make_optimizer(net, protocol)
         run.restore_optimizer_state(optimizer)
-        run.most = max(run.most, sum(p.numel() for p in net.trainable_parameters().values()))
+        run.max_trainable_params = max(
+            run.max_trainable_params, sum(p.numel() for p in net.trainable_parameters().values())
+        )
         steps = phase.epochs * math.ceil(len(train) / protocol.batch_size)
         while run.epoch < phase.epochs:
             began = time.perf_counter()
-            loss, lr = _epoch(run, feed, optimizer, protocol, phase, steps, len(train), seed)
+            loss, lr = _epoch(run, loader, optimizer, protocol, phase, steps, len(train), seed)
             if not math.isfinite(loss):
                 raise Diverged(f"The loss was {loss} in epoch {len(run.epochs) + 1}: training has diverged.")
             seconds = time.perf_counter() - began
@@ -104,7 +105,7 @@ def fit(
             better = val_score is not None and (run.best is None or val_score > run.best.score)
             if protocol.choose == "validation" and val_score is not None and better:
                 run.best = Best(val_score, len(run.epochs), net.snapshot())
-            watch(Progress(phase.name, len(run.epochs), total, loss, len(train) / seconds))
+            on_progress(Progress(phase.name, len(run.epochs), total, loss, len(train) / seconds))
             if checkpoints and checkpoints.due() and run.epoch < phase.epochs:
                 run.save(checkpoints, optimizer)
         last = run.phase == len(phases) - 1
@@ -128,16 +129,40 @@ def fit(
         reported=run.best.net if run.best else net,
         val=run.best.score if run.best else run.epochs[-1].val,
         epochs=tuple(run.epochs),
-        with_gradient=sum(run.touched.values()),
-        most=run.most,
+        params_with_grad=sum(run.params_with_grad.values()),
+        max_trainable_params=run.max_trainable_params,
         seconds=run.seconds(),
         images=total * len(train),
     )
 
 
+def fit_job(
+    job: Job,
+    net: ModelView,
+    protocol: Protocol,
+    train: ArraySplit,
+    val: ArraySplit | None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
+    """Trains a job's model under a protocol, which is the job's own or one of its search."""
+    return fit(
+        net,
+        phases_of(job.method, protocol),
+        protocol,
+        train,
+        val,
+        seed=stream(job.spec, "data"),
+        metric=job.card.metric,
+        method=job.method,
+        on_progress=on_progress,
+        checkpoints=checkpoints,
+    )
+
+
 def _epoch(
     run: TrainingState,
-    feed: BatchLoader,
+    loader: BatchLoader,
     optimizer: torch.optim.Optimizer,
     protocol: Protocol,
     phase: Phase,
@@ -146,20 +171,20 @@ def _epoch(
     seed: int,
 ) -> tuple[float, float]:
     """One pass over the training images: the mean loss, and the learning rate of the last step."""
-    net, loss_sum, lr = run.net, torch.zeros((), device=feed.device), 0.0
+    net, loss_sum, lr = run.net, torch.zeros((), device=loader.device), 0.0
     net.pet.train()
-    for index in torch.randperm(images, generator=run.order).split(protocol.batch_size):
+    for index in torch.randperm(images, generator=run.data_rng).split(protocol.batch_size):
         lr = protocol.lr * phase.lr_factor * schedule(run.step, steps, protocol.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        run.drawn += 1
-        logits, labels = feed(index, protocol.precision, seed + run.drawn)
+        run.batches_seen += 1
+        logits, labels = loader(index, protocol.precision, seed + run.batches_seen)
         loss = loss_of(logits, labels, protocol.label_smoothing)
         loss.backward()
         if run.step < 3:
             for name, p in net.trainable_parameters().items():
-                if name not in run.touched and p.grad is not None and bool(p.grad.any()):
-                    run.touched[name] = p.numel()
+                if name not in run.params_with_grad and p.grad is not None and bool(p.grad.any()):
+                    run.params_with_grad[name] = p.numel()
         if protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(net.trainable_parameters().values(), protocol.clip_norm)
         optimizer.step()
@@ -189,97 +214,8 @@ def make_optimizer(net: ModelView, protocol: Protocol) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)
 
 
-def fixed_batches(net: ModelView, data: ArraySplit, size: int, seed: int) -> Batches:
-    """The training data as a method may look at it: in one shuffled order, again from its start at every call."""
-
-    def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).split(size)
-        for number in range(count):
-            index = order[number % len(order)].numpy()
-            labels = torch.from_numpy(np.array(data.labels[index])).to(net.head.weight.device)
-            yield normalise(net, data.images[index]), labels
-
-    return batches
-
-
-class BatchLoader:
-    """Batches of logits and labels by index: uint8 images normalised on the device, or features computed once."""
-
-    def __init__(self, net: ModelView, data: ArraySplit, augment: Augment | None = None) -> None:
-        self.net = net
-        self.device = net.head.weight.device
-        self.data = data
-        self.labels = torch.from_numpy(np.array(data.labels)).to(self.device)
-        self.augment = augment
-        self.features = features(net, data) if net.only_head_trains() and augment is None else None
-
-    def __call__(self, index: Tensor, precision: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-        labels = self.labels[index.to(self.device)]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            if self.features is not None:
-                return self.net.head(self.features[index.to(self.device)]).float(), labels
-            x = normalise(self.net, self.data.images[index.numpy()], self.augment, seed)
-            return self.net.model(x).float(), labels
-
-
-def normalise(net: ModelView, images: np.ndarray, augment: Augment | None = None, seed: int = 0) -> Tensor:
-    """uint8 (B, S, S, 3) as float (B, 3, s, s) on the model's device, with the checkpoint's mean and std.
-
-    s is what the model sees: the centre of a larger S, or what `augment` makes of it.
-    """
-    device, size = net.head.weight.device, backbones.input_size(net.model)
-    if device.type == "cpu" and augment is None:
-        return torch.from_numpy(_normalised(np.asarray(images), size, *backbones.normalisation(net.model)))
-    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in backbones.normalisation(net.model))
-    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device)
-    if augment is not None:
-        return augment(x, size, mean, std, seed)
-    edge = (x.shape[-1] - size) // 2
-    x = x[..., edge : edge + size, edge : edge + size]
-    return ((x.float() / 255 - mean) / std).contiguous()
-
-
-def _normalised(images: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """The same bits on a CPU, several times as fast: one plane at a time, which stays in the cache."""
-    edge = (images.shape[1] - size) // 2
-    out = np.empty((len(images), 3, size, size), np.float32)
-    for image, planes in zip(images[:, edge : edge + size, edge : edge + size], out, strict=True):
-        for channel, plane in enumerate(planes):
-            np.copyto(plane, image[..., channel])
-            plane /= np.float32(255)
-            plane -= np.float32(mean[channel])
-            plane /= np.float32(std[channel])
-    return out
-
-
-@torch.no_grad()
-def features(net: ModelView, data: ArraySplit) -> Tensor:
-    """What the head sees of every image: (N, D)."""
-    model = net.model.eval()
-    parts = []
-    for start in range(0, len(data), EVAL_BATCH):
-        x = normalise(net, data.images[start : start + EVAL_BATCH])
-        parts.append(model.forward_head(model.forward_features(x), pre_logits=True))  # type: ignore[operator]
-    return torch.cat(parts)
-
-
 def loss_of(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy; for labels (B, C), several classes to an image, binary cross-entropy of each class."""
     if labels.ndim == 2:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-
-
-@torch.no_grad()
-def predict(net: ModelView, data: ArraySplit) -> np.ndarray:
-    """The logits of every image, float32 (N, C)."""
-    net.model.eval()
-    parts = [
-        net.model(normalise(net, data.images[start : start + EVAL_BATCH])).float().cpu().numpy()
-        for start in range(0, len(data), EVAL_BATCH)
-    ]
-    return np.concatenate(parts)
-
-
-def evaluate(net: ModelView, data: ArraySplit, metric: Metric) -> float:
-    return score(metric, predict(net, data), data.labels)

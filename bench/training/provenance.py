@@ -11,15 +11,13 @@ from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from bench import __version__
 from bench.core.record import Provenance
 from bench.models import backbones, registry
-
-if TYPE_CHECKING:
-    from bench.training.execute import Job
+from bench.training.job import Job
 
 
 def of(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Provenance:
@@ -42,6 +40,13 @@ def of(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Pr
         job=batch_job(),
         shots_sha256=notes.get("shots_sha256"),
     )
+
+
+def compatibility_key(job: Job) -> str:
+    """What a checkpoint must have been made with for its training to go on here with the same numbers."""
+    method = registry.source_digest(type(job.method))
+    code = (__version__, code_version(), method, version("torch"), version("timm"))
+    return f"{job.spec.digest} {code} {job.device} {torch.get_num_threads()} threads"
 
 
 def batch_job() -> str | None:

@@ -16,7 +16,7 @@ from bench.models.method import Method
 from bench.models.view import ModelView
 from bench.training.checkpoint import Checkpoints
 
-COUNTERS = ("phase", "epoch", "step", "drawn", "most", "touched")
+COUNTERS = ("phase", "epoch", "step", "batches_seen", "max_trainable_params", "params_with_grad")
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,19 @@ class Best:
 @dataclass
 class TrainingState:
     net: ModelView
-    order: torch.Generator  # of the data
+    data_rng: torch.Generator  # of the order of the data
     phase: int = 0
     epoch: int = 0  # of the phase
     step: int = 0  # of the phase
-    drawn: int = 0  # batches so far: each has its own augmentation, the same for every method
-    most: int = 0  # trained parameters at their most
-    touched: dict[str, int] = field(default_factory=dict)  # parameters that have received a gradient, with their number
+    batches_seen: int = 0  # batches so far: each has its own augmentation, the same for every method
+    max_trainable_params: int = 0  # trained parameters at their most, head included
+    params_with_grad: dict[str, int] = field(default_factory=dict)  # size of each tensor that received a gradient
     epochs: list[Epoch] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)  # one for each phase that has ended
     best: Best | None = None
-    waiting: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # state for the optimiser that is to be made
+    pending_optimizer_state: dict[int, dict[str, Tensor]] = field(
+        default_factory=dict
+    )  # of a checkpoint, for the next one
     before: float = 0.0  # seconds of training before it was cut
     began: float = field(default_factory=time.perf_counter)
 
@@ -59,10 +61,10 @@ class TrainingState:
 
     def restore_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives a new optimiser the state that the checkpoint kept of the one before it."""
-        if self.waiting:
+        if self.pending_optimizer_state:
             groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": self.waiting, "param_groups": groups})
-            self.waiting = {}
+            optimizer.load_state_dict({"state": self.pending_optimizer_state, "param_groups": groups})
+            self.pending_optimizer_state = {}
 
     def save(self, checkpoints: Checkpoints, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Puts everything down; "last", which names the other files, when they are there. Between two phases there is
@@ -77,11 +79,11 @@ class TrainingState:
         if self.best and best and not checkpoints.path(best).is_file():
             _save(checkpoints, best, self.best.net)
         tensors = {f"net {name}": tensor for name, tensor in cost.delta(self.net).items()}
-        tensors |= {"order": self.order.get_state(), "chance": torch.get_rng_state()}
+        tensors |= {"data_rng": self.data_rng.get_state(), "rng_state": torch.get_rng_state()}
         if torch.cuda.is_initialized():
-            tensors["chance cuda"] = torch.cuda.get_rng_state()
-        for index, state in (optimizer.state_dict()["state"] if optimizer else {}).items():
-            tensors |= {f"optimizer {index} {key}": value for key, value in state.items() if value is not None}
+            tensors["cuda_rng_state"] = torch.cuda.get_rng_state()
+        for index, moments in (optimizer.state_dict()["state"] if optimizer else {}).items():
+            tensors |= {f"optimizer {index} {key}": value for key, value in moments.items() if value is not None}
         facts = {name: getattr(self, name) for name in COUNTERS} | {
             "trained": list(self.net.trainable_parameters()),
             "epochs": plain(self.epochs),
@@ -96,9 +98,9 @@ class TrainingState:
 
 
 def resume(net: ModelView, method: Method, checkpoints: Checkpoints) -> TrainingState | None:
-    """The course that was put down last, and `net` as it was then; None where there is none to go on from.
+    """The state that was put down last, and `net` as it was then; None where there is none to go on from.
 
-    `net` has the method freshly attached. A file that is missing or of another maker means to start anew.
+    `net` has the method freshly attached. A file that is missing, or of another compatibility key, means to start anew.
     """
     found = checkpoints.load("last")
     if found is None:
@@ -110,26 +112,26 @@ def resume(net: ModelView, method: Method, checkpoints: Checkpoints) -> Training
     for file, model in stored.items():
         if model is None:
             return None
-        nets[file] = _become(net.snapshot(), method, model[0], model[1]["trained"])
+        nets[file] = _turn_into(net.snapshot(), method, model[0], model[1]["trained"])
     delta = {key.removeprefix("net "): tensor for key, tensor in tensors.items() if key.startswith("net ")}
-    _become(net, method, delta, facts["trained"])
-    course = TrainingState(net, seeded(0), before=facts["seconds"])
+    _turn_into(net, method, delta, facts["trained"])
+    state = TrainingState(net, seeded(0), before=facts["seconds"])
     for name in COUNTERS:
-        setattr(course, name, facts[name])
-    course.epochs = [parse(Epoch, epoch, "checkpoint") for epoch in facts["epochs"]]
-    course.snapshots = [Snapshot(name, epoch, nets[file]) for name, epoch, file in facts["snapshots"]]
+        setattr(state, name, facts[name])
+    state.epochs = [parse(Epoch, epoch, "checkpoint") for epoch in facts["epochs"]]
+    state.snapshots = [Snapshot(name, epoch, nets[file]) for name, epoch, file in facts["snapshots"]]
     if facts["best"]:
         score, epoch, file = facts["best"]
-        course.best = Best(score, epoch, nets[file])
+        state.best = Best(score, epoch, nets[file])
     for key, tensor in tensors.items():
         if key.startswith("optimizer "):
             _, index, name = key.split(" ")
-            course.waiting.setdefault(int(index), {})[name] = tensor
-    course.order.set_state(tensors["order"])
-    torch.set_rng_state(tensors["chance"])  # last: attaching and reshaping have drawn from it
-    if "chance cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["chance cuda"])
-    return course
+            state.pending_optimizer_state.setdefault(int(index), {})[name] = tensor
+    state.data_rng.set_state(tensors["data_rng"])
+    torch.set_rng_state(tensors["rng_state"])  # last: attaching and reshaping have drawn from it
+    if "cuda_rng_state" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda_rng_state"])
+    return state
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -140,7 +142,7 @@ def _save(checkpoints: Checkpoints, name: str, net: ModelView) -> None:
     checkpoints.save(name, cost.delta(net), {"trained": list(net.trainable_parameters())})
 
 
-def _become(net: ModelView, method: Method, delta: Mapping[str, Tensor], trained: Sequence[str]) -> ModelView:
+def _turn_into(net: ModelView, method: Method, delta: Mapping[str, Tensor], trained: Sequence[str]) -> ModelView:
     """Gives a freshly attached model the sizes, the trainable parameters and the tensors of a stored one."""
     method.reshape(net, delta)
     net.clone_parameters(set(trained) - set(net.trainable_parameters()))

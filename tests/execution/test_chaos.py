@@ -28,12 +28,12 @@ def planned(root: Path, pets: Path, methods: str, seeds: range, bundles: int) ->
     from bench.data.readers import folder
     from bench.models.method import build
     from bench.models.registry import load
-    from bench.training import execute
+    from bench.training.job import make_job
 
     source = folder.divide(pets)
     card, protocol = folder.card(source), dataclasses.replace(configs.protocol("pocket@v1"), epochs=2)
     specs = [
-        execute.make_job(name, build(load(name), {}, name), "pocket_swin", card, protocol, seed, source=source).spec
+        make_job(name, build(load(name), {}, name), "pocket_swin", card, protocol, seed, source=source).spec
         for seed in seeds
         for name in methods.split(",")
     ]

@@ -33,7 +33,7 @@ from bench.execution.plan import (
 from bench.models import backbones
 from bench.models.method import build
 from bench.models.registry import load
-from bench.training import execute
+from bench.training import job as jobs
 
 LARGE = Resources(gpus=1, cpus=8, memory=40.0)
 
@@ -126,7 +126,7 @@ def test_the_history_of_a_results_folder_is_that_of_its_finished_records(tmp_pat
 def guessed(method: str = "lora", backbone: str = "pocket_vit", device: str = "cpu", **protocol: object) -> float:
     asked = dataclasses.replace(configs.protocol("pocket@v1"), **protocol)  # type: ignore[arg-type]
     card = configs.dataset("pocket/digits")
-    job = execute.make_job(method, build(load(method), {}, method), backbone, card, asked, 0, device=device)
+    job = jobs.make_job(method, build(load(method), {}, method), backbone, card, asked, 0, device=device)
     return estimate.seconds(job, 2)
 
 
@@ -194,7 +194,7 @@ def test_a_changed_weight_file_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"one")
     plan = plan_of(job(weights=str(weights)), weights=str(weights))
     weights.write_bytes(b"two")
-    execute._file_digest.cache_clear()  # as in another process
+    jobs.file_digest.cache_clear()  # as in another process
     with pytest.raises(UsageError, match=r"^lora on pocket/digits, seed 0, has changed since it was planned .*\.$"):
         rebuilt(plan)
 
@@ -202,7 +202,7 @@ def test_a_changed_weight_file_is_refused(tmp_path: Path) -> None:
 def test_a_job_is_built_anew_for_a_folder_until_it_changes(tmp_path: Path) -> None:
     pets = paint(tmp_path / "pets", {"cat": 10, "dog": 10})
     source = folder.divide(pets, limit=8)
-    own = execute.make_job(
+    own = jobs.make_job(
         "lora", job().method, "pocket_swin", folder.card(source, 8), configs.protocol("pocket@v1"), 0, source=source
     )
     plan = plan_of(own, folder=str(pets), limit=8)

@@ -23,8 +23,9 @@ from bench.execution import worker
 from bench.execution.worker import Attempt, Preempted, Settings, perform, preemptible, read_starts, read_step
 from bench.models.method import Method
 from bench.models.view import ModelView
-from bench.training import execute, loop
-from bench.training.execute import Job
+from bench.training import loop
+from bench.training.execute import execute
+from bench.training.job import Job
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
         path = lease.beside(store.state(asked.spec), ".lock")
         path.write_text("another's\n")
         if not other:
-            other.append(execute.execute(job(source, "linear_probe"), store))
+            other.append(execute(job(source, "linear_probe"), store))
 
     record = perform(asked, store, Settings(), meanwhile)
     assert record == other[0] and list(store.records()) == other

@@ -8,7 +8,7 @@ from bench.core import configs
 from bench.data.readers import folder
 from bench.models.method import Method, build
 from bench.models.registry import load
-from bench.training import execute
+from bench.training.job import Job, make_job
 
 PROTOCOL = replace(configs.protocol("pocket@v1"), epochs=4)
 
@@ -19,6 +19,6 @@ def job(
     seed: int = 0,
     method: Method | None = None,
     backbone: str = "pocket_swin",
-) -> execute.Job:
+) -> Job:
     method = method or build(load(name), {}, name)
-    return execute.make_job(name, method, backbone, folder.card(source), PROTOCOL, seed, source=source)
+    return make_job(name, method, backbone, folder.card(source), PROTOCOL, seed, source=source)

@@ -13,10 +13,13 @@ from bench.core.spec import stream
 from bench.core.store import Store
 from bench.data.readers import folder
 from bench.data.splits import ArraySplit, Sealed
+from bench.models import backbones, registry
 from bench.models.method import Method
 from bench.models.registry import load
 from bench.models.view import ModelView
-from bench.training import execute
+from bench.training import setup
+from bench.training.execute import execute
+from bench.training.setup import prepare_model
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def source(tmp_path: Path) -> folder.ImageFolder:
 @pytest.mark.parametrize("name", ["linear_probe", "full", "mimi"])
 def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: folder.ImageFolder, tmp_path: Path) -> None:
     store, asked = Store(tmp_path / "out"), job(source, name)
-    record = execute.execute(asked, store)
+    record = execute(asked, store)
     assert store.find(asked.spec) == record
     assert record.status == "done" and record.scores and record.cost
     files = np.load(store.path(asked.spec).with_suffix(".npz"), allow_pickle=False)
@@ -52,15 +55,15 @@ def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: fold
 
 
 def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(source: folder.ImageFolder) -> None:
-    first, again, other = (execute.execute(job(source, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (execute(job(source, seed=seed)) for seed in (0, 0, 1))
     assert [e.loss for e in first.epochs] == [e.loss for e in again.epochs]
     assert [e.loss for e in first.epochs] != [e.loss for e in other.epochs]
 
 
 def test_methods_at_one_seed_start_from_the_same_head(source: folder.ImageFolder) -> None:
-    heads = [execute.prepare_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
+    heads = [prepare_model(job(source, name)).head.weight for name in ("lora", "adapters", "full")]
     assert all((heads[0] == head).all() for head in heads[1:])
-    assert (heads[0] != execute.prepare_model(job(source, "lora", seed=1)).head.weight).any()
+    assert (heads[0] != prepare_model(job(source, "lora", seed=1)).head.weight).any()
     specs = [job(source, name).spec for name in ("lora", "adapters")]
     assert stream(specs[0], "data") == stream(specs[1], "data")
 
@@ -79,7 +82,7 @@ class Broken(Method):
 
 def test_a_failure_is_a_record_with_its_traceback(source: folder.ImageFolder, tmp_path: Path) -> None:
     store, asked = Store(tmp_path / "out"), job(source, "broken", method=Broken())
-    record = execute.execute(asked, store)
+    record = execute(asked, store)
     assert (record.status, record.reason) == ("failed", "RuntimeError: a bug of the plugin")
     assert record.scores is None and record.cost is None
     log = store.path(asked.spec).with_name(str(record.log))
@@ -88,9 +91,9 @@ def test_a_failure_is_a_record_with_its_traceback(source: folder.ImageFolder, tm
 
 def test_a_finished_run_is_returned_as_it_stands(source: folder.ImageFolder, tmp_path: Path) -> None:
     store, asked = Store(tmp_path / "out"), job(source, "linear_probe")
-    first = execute.execute(asked, store)
+    first = execute(asked, store)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
-    assert execute.execute(asked, store) == first
+    assert execute(asked, store) == first
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
 
 
@@ -98,10 +101,10 @@ def test_a_refusal_is_a_skipped_record_and_a_wrong_question_is_raised(
     source: folder.ImageFolder, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "out")
-    record = execute.execute(job(source, "broken", method=Broken("refuse")), store)
+    record = execute(job(source, "broken", method=Broken("refuse")), store)
     assert (record.status, record.reason) == ("skipped", "needs a class token")
     with pytest.raises(UsageError, match="the question is wrong"):
-        execute.execute(job(source, "broken", method=Broken("usage")), store)
+        execute(job(source, "broken", method=Broken("usage")), store)
 
 
 def test_a_test_split_opened_during_training_fails_the_run(
@@ -109,37 +112,36 @@ def test_a_test_split_opened_during_training_fails_the_run(
 ) -> None:
     """The planted fault: a loop that peeks at the test split after its first epoch."""
     kept: list[Sealed] = []
-    load_splits = execute.sources.load
+    load_splits = setup.sources.load
 
     def spy(*args: object) -> object:
         splits = load_splits(*args)  # type: ignore[arg-type]
         kept.append(splits.test)
         return splits
 
-    monkeypatch.setattr(execute.sources, "load", spy)
+    monkeypatch.setattr(setup.sources, "load", spy)
 
     def peek(_: object) -> ArraySplit:
         return kept[0].open(None)
 
-    record = execute.execute(job(source), watch=peek)
+    record = execute(job(source), on_progress=peek)
     assert record.status == "failed"
     assert "before training had ended" in str(record.reason)
 
 
 def test_the_weights_digest_is_the_backbones_whatever_the_method(source: folder.ImageFolder) -> None:
     digests = {
-        execute.backbones.weights_digest(execute.prepare_model(job(source, name)).model)
-        for name in ("linear_probe", "lora", "mimi")
+        backbones.weights_digest(prepare_model(job(source, name)).model) for name in ("linear_probe", "lora", "mimi")
     }
     assert len(digests) == 1
 
 
 def test_the_source_digest_of_a_method_covers_the_layers_it_imports() -> None:
-    own, shared = execute.registry.source_digest(load("lora")), execute.registry.source_digest(load("adapters"))
-    folder_of_methods = execute.registry.entries()["lora"].path.parent
+    own, shared = registry.source_digest(load("lora")), registry.source_digest(load("adapters"))
+    folder_of_methods = registry.entries()["lora"].path.parent
 
     def digest(*names: str) -> str:
-        return execute.registry.code_digest((folder_of_methods / f"{name}.py").read_text() for name in names)
+        return registry.code_digest((folder_of_methods / f"{name}.py").read_text() for name in names)
 
     assert own == digest("lora", "_lowrank") != digest("lora")
     assert shared == digest("adapters", "_bottleneck")
@@ -147,6 +149,6 @@ def test_the_source_digest_of_a_method_covers_the_layers_it_imports() -> None:
 
 def test_the_source_digest_is_that_of_the_code_not_of_its_words() -> None:
     code = '"""A."""\nclass M(Method):\n    family = "x"\n\n    def f(self):\n        """B."""\n        return 1\n'
-    digest = execute.registry.code_digest
+    digest = registry.code_digest
     same = code.replace("A.", "C.").replace('"x"', '"y"').replace("B.", "D.") + "# E\n"
     assert digest([code]) == digest([same]) != digest([code.replace("return 1", "return 2")])

@@ -17,7 +17,8 @@ from bench.data.splits import ArraySplit, Sealed, TrainingOutcome
 from bench.models.method import Method, Phase, build
 from bench.models.registry import load
 from bench.models.view import ModelView
-from bench.training import loop
+from bench.training import inference, loop
+from bench.training.batches import BatchLoader
 
 SHORT = replace(PROTOCOL, epochs=2, batch_size=8)
 
@@ -72,9 +73,9 @@ def test_the_loop_equals_a_bare_one_written_out() -> None:
 
 def test_features_computed_once_train_the_same_head_as_features_computed_every_time(backbone: str) -> None:
     (cached, _), (plain, _) = net_with("linear_probe", backbone), net_with("linear_probe", backbone)
-    assert loop.BatchLoader(cached, DATA).features is not None
+    assert BatchLoader(cached, DATA).features is not None
     plain.pet["idle"] = nn.Identity()  # not frozen any more: features are computed at every step
-    assert loop.BatchLoader(plain, DATA).features is None
+    assert BatchLoader(plain, DATA).features is None
     for net in (cached, plain):
         loop.fit(net, (Phase(2),), SHORT, DATA, None, seed=3)
     torch.testing.assert_close(cached.head.weight, plain.head.weight, rtol=1e-4, atol=1e-5)
@@ -152,8 +153,8 @@ def test_parameters_without_gradient_are_not_counted_as_trained() -> None:
     net = random_view("pocket_vit", torch.float32)
     HalfDead().attach(net)
     trained = loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
-    assert trained.with_gradient == 128 + sum(p.numel() for p in net.head.parameters())
-    assert sum(p.numel() for p in net.trainable_parameters().values()) == trained.with_gradient + 128
+    assert trained.params_with_grad == 128 + sum(p.numel() for p in net.head.parameters())
+    assert sum(p.numel() for p in net.trainable_parameters().values()) == trained.params_with_grad + 128
 
 
 def test_the_test_split_opens_for_a_finished_training_only() -> None:
@@ -171,8 +172,8 @@ def test_the_test_split_opens_for_a_finished_training_only() -> None:
 def test_pixels_are_normalised_by_the_checkpoint_and_never_changed() -> None:
     net, _ = net_with("linear_probe")
     before = DATA.images.copy()
-    x = loop.normalise(net, DATA.images[:2])
-    assert torch.equal(x, loop.normalise(net, DATA.images[:2]))
+    x = inference.normalise(net, DATA.images[:2])
+    assert torch.equal(x, inference.normalise(net, DATA.images[:2]))
     assert np.array_equal(before, DATA.images)
     assert float(x[1, 2, 3, 4]) == pytest.approx((DATA.images[1, 3, 4, 2] / 255 - 0.4465) / 0.2616, abs=1e-5)
 
@@ -196,7 +197,7 @@ def test_a_methods_dropout_is_on_in_training_and_off_in_scoring() -> None:
     loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
     assert set(noisy.modes) == {True}
     noisy.modes.clear()
-    assert (loop.predict(net, DATA) == loop.predict(net, DATA)).all()
+    assert (inference.predict(net, DATA) == inference.predict(net, DATA)).all()
     assert set(noisy.modes) == {False}
 
 
@@ -208,8 +209,8 @@ def test_a_phase_may_unfreeze_what_the_one_before_left_frozen() -> None:
     trained = loop.fit(net, phases, SHORT, DATA, None, seed=0)
     assert not torch.equal(before, net.model.get_parameter("blocks.0.attn.proj.weight"))
     total = sum(p.numel() for p in net.model.parameters())
-    assert trained.most == total
-    assert trained.with_gradient > 0.9 * total
+    assert trained.max_trainable_params == total
+    assert trained.params_with_grad > 0.9 * total
 
 
 def test_weights_that_are_no_numbers_at_the_end_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,10 @@ from bench.data.readers import folder
 from bench.data.splits import ArraySplit, Sealed, Splits
 from bench.models.method import build
 from bench.models.registry import load
-from bench.training import execute, loop
+from bench.training import inference, loop
+from bench.training.execute import execute
+from bench.training.job import make_job
+from bench.training.setup import apply_split_rules, phases_of, prepare_model, transform
 
 POCKET = replace(configs.protocol("pocket@v1"), epochs=2)
 LABELS = np.repeat(np.arange(3), 10)
@@ -34,27 +37,25 @@ def shown(arrays: ArraySplit) -> list[int]:
 
 
 def test_shots_are_drawn_by_the_seed_and_all_of_them_train() -> None:
-    first, again, other = (
-        execute.apply_split_rules(splits(val=4), replace(POCKET, shots=5), seed) for seed in (0, 0, 1)
-    )
+    first, again, other = (apply_split_rules(splits(val=4), replace(POCKET, shots=5), seed) for seed in (0, 0, 1))
     assert np.bincount(first.train.labels).tolist() == [5, 5, 5] and len(first.val) == 0
     assert shown(first.train) == shown(again.train) != shown(other.train)
 
 
 def test_a_fifth_of_each_class_validates_where_the_card_has_no_validation_split() -> None:
     held = replace(POCKET, train_on="train")
-    parts = execute.apply_split_rules(splits(), held, 0)
+    parts = apply_split_rules(splits(), held, 0)
     assert np.bincount(parts.val.labels).tolist() == [2, 2, 2] and len(parts.train) == 24
     assert not set(shown(parts.val)) & set(shown(parts.train))
-    assert shown(execute.apply_split_rules(splits(val=4), held, 0).val) == [0, 1, 2, 3]  # the card's own stands
-    few = execute.apply_split_rules(splits(val=4), replace(held, shots=5), 0)
+    assert shown(apply_split_rules(splits(val=4), held, 0).val) == [0, 1, 2, 3]  # the card's own stands
+    few = apply_split_rules(splits(val=4), replace(held, shots=5), 0)
     assert np.bincount(few.val.labels).tolist() == [1, 1, 1] and len(few.train) == 12
 
 
 def test_epochs_of_a_phase_are_those_of_every_cycle() -> None:
     method = build(load("mimi"), {"cycles": 3}, "mimi")
-    assert [p.epochs for p in execute.phases_of(method, replace(POCKET, epochs=8))] == [2, 2, 2, 2]
-    assert [p.epochs for p in execute.phases_of(method, replace(POCKET, epochs=8, epochs_of="phase"))] == [8] * 4
+    assert [p.epochs for p in phases_of(method, replace(POCKET, epochs=8))] == [2, 2, 2, 2]
+    assert [p.epochs for p in phases_of(method, replace(POCKET, epochs=8, epochs_of="phase"))] == [8] * 4
 
 
 @pytest.fixture
@@ -73,11 +74,11 @@ def test_a_search_trains_without_the_test_split_and_records_every_trial(
         seen.append((protocol.lr, protocol.train_on, len(data), None if val is None else len(val)))
         return fit(net, phases, protocol, data, val, **rest)
 
-    monkeypatch.setattr(execute.train, "fit", spy)
+    monkeypatch.setattr(loop, "fit", spy)
     protocol = replace(POCKET, name="t", epochs=6, search_lr=(1e30, 1e-9, 5e-3), search_epochs=6, batch_size=8)
     method = build(load("linear_probe"), {}, "linear_probe")
-    job = execute.make_job("linear_probe", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
-    record = execute.execute(job)
+    job = make_job("linear_probe", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
+    record = execute(job)
     assert record.status == "done", record.reason
     sizes = {part: len(items) for part, items in source.parts.items()}
     trial = ("train", sizes["train"], sizes["val"])
@@ -104,18 +105,18 @@ def test_augmentation_is_decided_by_its_seed_alone_and_disturbs_no_other_chance(
 def test_a_run_with_augmentation_sees_the_centre_of_larger_images_in_the_test(source: folder.ImageFolder) -> None:
     protocol = replace(POCKET, name="t", epochs=1, augment="mimi", batch_size=8)
     method = build(load("bitfit"), {}, "bitfit")
-    job = execute.make_job("bitfit", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
-    record = execute.execute(job)
+    job = make_job("bitfit", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
+    record = execute(job)
     assert record.status == "done", record.reason
-    assert execute.transform(protocol, 32).size == 37
-    net = execute.prepare_model(job)
+    assert transform(protocol, 32).size == 37
+    net = prepare_model(job)
     images = np.random.default_rng(0).integers(0, 256, (2, 37, 37, 3), dtype=np.uint8)
-    assert torch.equal(loop.normalise(net, images), loop.normalise(net, images[:, 2:34, 2:34]))
+    assert torch.equal(inference.normalise(net, images), inference.normalise(net, images[:, 2:34, 2:34]))
 
 
 def test_a_backbone_that_cannot_see_the_protocols_size_is_refused(source: folder.ImageFolder) -> None:
     method = build(load("bitfit"), {}, "bitfit")
     protocol = replace(POCKET, name="t", image_size=64)
-    job = execute.make_job("bitfit", method, "pocket_vit", folder.card(source), protocol, 0, source=source)
+    job = make_job("bitfit", method, "pocket_vit", folder.card(source), protocol, 0, source=source)
     with pytest.raises(UsageError, match="pocket_vit sees images of 32 pixels, the protocol asks for 64"):
-        execute.execute(job)
+        execute(job)

@@ -22,8 +22,9 @@ from bench.models import cost
 from bench.models.method import Method, Phase, build
 from bench.models.registry import load
 from bench.models.view import ModelView
-from bench.training import execute, loop
+from bench.training import inference, loop, setup
 from bench.training.checkpoint import Checkpoints
+from bench.training.search import search
 
 SHORT = replace(PROTOCOL, epochs=6, batch_size=8)
 HELD = replace(SHORT, train_on="train", choose="validation")
@@ -38,19 +39,27 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def course(
+def train(
     name: str,
     settings: dict[str, Any],
     checkpoints: Checkpoints | None,
     protocol: Any = SHORT,
-    watch: Callable[[loop.Progress], None] = lambda _: None,
+    on_progress: Callable[[loop.Progress], None] = lambda _: None,
 ) -> loop.Trained:
     net, method = random_view("pocket_swin", torch.float32), build(load(name), settings, name)
     torch.manual_seed(5)
     method.attach(net)
     val = DATA if protocol.train_on == "train" else None
     return loop.fit(
-        net, method.phases(6), protocol, DATA, val, seed=3, method=method, watch=watch, checkpoints=checkpoints
+        net,
+        method.phases(6),
+        protocol,
+        DATA,
+        val,
+        seed=3,
+        method=method,
+        on_progress=on_progress,
+        checkpoints=checkpoints,
     )
 
 
@@ -58,14 +67,15 @@ def same(first: loop.Trained, second: loop.Trained) -> None:
     assert [(e.phase, e.loss, e.lr, e.val) for e in first.epochs] == [
         (e.phase, e.loss, e.lr, e.val) for e in second.epochs
     ]
-    assert (first.val, first.most, first.with_gradient) == (second.val, second.most, second.with_gradient)
+    assert (first.val, first.max_trainable_params) == (second.val, second.max_trainable_params)
+    assert first.params_with_grad == second.params_with_grad
     pairs = [(first.reported, second.reported)]
     assert [(s.name, s.epoch) for s in first.snapshots] == [(s.name, s.epoch) for s in second.snapshots]
     pairs += [(a.net, b.net) for a, b in zip(first.snapshots, second.snapshots, strict=True)]
     for ours, theirs in pairs:
         a, b = cost.delta(ours), cost.delta(theirs)
         assert list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-        assert np.array_equal(loop.predict(ours, DATA), loop.predict(theirs, DATA))
+        assert np.array_equal(inference.predict(ours, DATA), inference.predict(theirs, DATA))
 
 
 CASES = [(name, SHORT) for name in METHODS] + [
@@ -76,7 +86,7 @@ CASES = [(name, SHORT) for name in METHODS] + [
 @pytest.mark.parametrize(("name", "protocol"), CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_cut_after_any_epoch_it_ends_with_the_same_bits(name: str, protocol: Any, tmp_path: Path) -> None:
     """MiMi's six epochs are three cycles of two: cut within each, between them, and after the last."""
-    whole = course(name, METHODS[name], None, protocol)
+    whole = train(name, METHODS[name], None, protocol)
     checkpoints, cuts = Checkpoints(tmp_path, "us", every=0.0), 0
     for _ in range(8):
         begun: list[int] = []
@@ -87,13 +97,13 @@ def test_cut_after_any_epoch_it_ends_with_the_same_bits(name: str, protocol: Any
                 raise Preempted
 
         try:
-            cut = course(name, METHODS[name], checkpoints, protocol, stop)
+            cut = train(name, METHODS[name], checkpoints, protocol, stop)
             break
         except Preempted:
             cuts += 1
     assert cuts == 5
     same(whole, cut)
-    same(whole, course(name, METHODS[name], checkpoints, protocol, stop))  # all training done, cut in evaluation
+    same(whole, train(name, METHODS[name], checkpoints, protocol, stop))  # all training done, cut in evaluation
 
 
 def test_a_checkpoint_of_other_code_or_a_damaged_one_is_not_gone_on_from(tmp_path: Path) -> None:
@@ -102,14 +112,14 @@ def test_a_checkpoint_of_other_code_or_a_damaged_one_is_not_gone_on_from(tmp_pat
     def watch(progress: loop.Progress) -> None:
         seen.append(progress.epoch)
 
-    course("lora", {}, Checkpoints(tmp_path, "us", every=0.0), SHORT, watch)
-    course("lora", {}, Checkpoints(tmp_path, "us", every=0.0), SHORT, watch)
+    train("lora", {}, Checkpoints(tmp_path, "us", every=0.0), SHORT, watch)
+    train("lora", {}, Checkpoints(tmp_path, "us", every=0.0), SHORT, watch)
     assert seen == [1, 2, 3, 4, 5, 6]
-    course("lora", {}, Checkpoints(tmp_path, "others", every=1e9), SHORT, watch)
+    train("lora", {}, Checkpoints(tmp_path, "others", every=1e9), SHORT, watch)
     assert seen[6:] == [1, 2, 3, 4, 5, 6]
     last = tmp_path / "last.safetensors"
     last.write_bytes(last.read_bytes()[:-10])
-    course("lora", {}, Checkpoints(tmp_path, "us", every=1e9), SHORT, watch)
+    train("lora", {}, Checkpoints(tmp_path, "us", every=1e9), SHORT, watch)
     assert seen[12:] == [1, 2, 3, 4, 5, 6]
 
 
@@ -124,11 +134,19 @@ class Unfreezing(Method):
 
 
 def unfreezing(
-    checkpoints: Checkpoints | None, watch: Callable[[loop.Progress], None] = lambda _: None
+    checkpoints: Checkpoints | None, on_progress: Callable[[loop.Progress], None] = lambda _: None
 ) -> loop.Trained:
     net, method = random_view("pocket_swin", torch.float32), Unfreezing()
     return loop.fit(
-        net, method.phases(4), SHORT, DATA, None, seed=3, method=method, watch=watch, checkpoints=checkpoints
+        net,
+        method.phases(4),
+        SHORT,
+        DATA,
+        None,
+        seed=3,
+        method=method,
+        on_progress=on_progress,
+        checkpoints=checkpoints,
     )
 
 
@@ -136,14 +154,14 @@ def test_a_snapshot_stays_as_it_was_when_more_is_trained_after_it(tmp_path: Path
     seen: list[np.ndarray] = []
 
     def look(net: ModelView) -> None:
-        seen.append(loop.predict(net, DATA))
+        seen.append(inference.predict(net, DATA))
 
     probe = Unfreezing().phases(4)[0]
     net = random_view("pocket_swin", torch.float32)
     phases = (replace(probe, then=lambda net, batches: (look(net), net.unfreeze(lambda name: True))[0]), Phase(2))
     trained = loop.fit(net, phases, SHORT, DATA, None, seed=3)
-    assert np.array_equal(loop.predict(trained.snapshots[0].net, DATA), seen[0])
-    assert not np.array_equal(loop.predict(trained.reported, DATA), seen[0])
+    assert np.array_equal(inference.predict(trained.snapshots[0].net, DATA), seen[0])
+    assert not np.array_equal(inference.predict(trained.reported, DATA), seen[0])
 
     whole = unfreezing(None)
 
@@ -173,16 +191,16 @@ def test_a_run_cut_in_its_evaluation_leaves_the_record_of_one_that_was_not(
 
     settings = Settings(checkpoint_seconds=0.0)
     whole = perform(job(source, name), Store(tmp_path / "whole"), settings)
-    store, asked, predict = Store(tmp_path / "cut"), job(source, name), loop.predict
+    store, asked, predict = Store(tmp_path / "cut"), job(source, name), inference.predict
 
     def stop(net: ModelView, data: ArraySplit) -> np.ndarray:
         raise Preempted
 
-    monkeypatch.setattr(loop, "predict", stop)
+    monkeypatch.setattr(inference, "predict", stop)
     with pytest.raises(Preempted):
         perform(asked, store, settings)
     assert store.find(asked.spec) is None and (store.state(asked.spec) / "last.safetensors").is_file()
-    monkeypatch.setattr(loop, "predict", predict)
+    monkeypatch.setattr(inference, "predict", predict)
     epochs: list[int] = []
     record = perform(asked, store, settings, lambda progress: epochs.append(progress.epoch))
     assert whole is not None and record is not None
@@ -194,8 +212,8 @@ def test_a_run_cut_in_its_evaluation_leaves_the_record_of_one_that_was_not(
 def test_a_search_goes_on_behind_the_trials_it_has(source: folder.ImageFolder, tmp_path: Path) -> None:
     asked = job(source, "lora")
     protocol = replace(asked.spec.protocol, search_lr=(1e-3, 1e-2), search_weight_decay=(0.0, 1e-4), search_epochs=1)
-    splits = execute.sources.load(asked.card, execute.transform(protocol, 32), source)
-    chosen, trials = execute.search(asked, splits, protocol)
+    splits = setup.load_splits(asked, protocol, 32)
+    chosen, trials = search(asked, splits, protocol)
     epochs: list[int] = []
 
     def stop(progress: loop.Progress) -> None:
@@ -205,8 +223,8 @@ def test_a_search_goes_on_behind_the_trials_it_has(source: folder.ImageFolder, t
 
     checkpoints = Checkpoints(tmp_path / "state", "us", every=0.0)
     with pytest.raises(Preempted):
-        execute.search(asked, splits, protocol, stop, checkpoints)
-    again = execute.search(asked, splits, protocol, stop, checkpoints)
+        search(asked, splits, protocol, stop, checkpoints)
+    again = search(asked, splits, protocol, stop, checkpoints)
     assert len(epochs) == 3 + 2  # two trials are known, the third is trained anew, then the fourth
     assert again[0] == chosen
     assert [(t.lr, t.weight_decay, t.val) for t in again[1]] == [(t.lr, t.weight_decay, t.val) for t in trials]

@@ -1,0 +1,89 @@
+"""What a training starts from: the model with its head and method, the phases, the transform and the splits."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.core.errors import BadData, UsageError
+from bench.core.spec import Protocol, stream
+from bench.data import fewshot, sources
+from bench.data.augment import MARGIN
+from bench.data.prepare import Transform
+from bench.data.splits import Splits
+from bench.models import backbones
+from bench.models.families import build_view
+from bench.models.method import Method, Phase
+from bench.models.view import ModelView
+from bench.training.job import Job
+
+NONE = np.arange(0)
+DEFAULT_VAL_SHARE = 0.2  # of each class, where the protocol needs a validation split and the dataset has none
+
+
+def prepare_model(job: Job) -> ModelView:
+    """The backbone, dissected, with a head drawn from the "head" stream and the method attached."""
+    torch.manual_seed(job.spec.seed)  # a backbone with random weights
+    weights = str(job.weights_file or job.spec.weights)
+    model = backbones.create(
+        job.spec.backbone,
+        classes=job.card.classes,
+        weights=weights,
+        device=job.device,
+        image_size=job.spec.protocol.image_size,
+    )
+    net = build_view(model)
+    draw_head(net, stream(job.spec, "head"))
+    torch.manual_seed(stream(job.spec, "method"))
+    job.method.attach(net)
+    return net
+
+
+def draw_head(net: ModelView, seed: int) -> None:
+    """Weights from a normal distribution of std 0.02 cut at two, biases zero."""
+    weight = torch.empty(net.head.weight.shape)
+    nn.init.trunc_normal_(weight, std=0.02, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        net.head.weight.copy_(weight)
+        net.head.bias.zero_()
+
+
+def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:
+    """The method's phases; where the protocol's epochs are those of one phase, as many times the epochs."""
+    if protocol.epochs_of == "run":
+        return method.phases(protocol.epochs)
+    return method.phases(protocol.epochs * len(method.phases(10**6)))
+
+
+def transform(protocol: Protocol, size: int) -> Transform:
+    """How images are prepared for a backbone that sees `size` pixels: larger where the protocol augments them."""
+    return Transform(size if protocol.augment == "none" else round(size * MARGIN), protocol.resize)
+
+
+def image_size(backbone: str, protocol: Protocol) -> int:
+    """Side of the square that a backbone sees under a protocol, in pixels."""
+    return protocol.image_size or backbones.size_of(backbone)
+
+
+def load_splits(job: Job, protocol: Protocol, size: int) -> Splits:
+    """The dataset's splits for a backbone that sees `size` pixels. Raises BadData where they cannot be read."""
+    try:
+        return sources.load(job.card, transform(protocol, size), job.source)
+    except UsageError as error:
+        raise BadData(str(error)) from error
+
+
+def apply_split_rules(splits: Splits, protocol: Protocol, seed: int) -> Splits:
+    """The splits as the protocol trains on them: `shots` images a class, drawn by the seed; val cut off train."""
+    train_split, val = splits.train, splits.val
+    if protocol.shots is not None:
+        train_split, val = (
+            train_split.take(np.array(fewshot.sample(train_split.labels, protocol.shots, seed))),
+            val.take(NONE),
+        )
+    share = protocol.val_share or (DEFAULT_VAL_SHARE if protocol.train_on == "train" and len(val) == 0 else None)
+    if share is not None:
+        keep, cut = map(np.array, fewshot.holdout_split(train_split.labels, share))
+        train_split, val = train_split.take(keep), train_split.take(cut)
+    return Splits(train_split, val, splits.test, splits.classes, splits.fingerprint)
