@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.cli import data, results, run
-from bench.cli.console import positive, print_rows
+from bench.cli.console import positive, print_rows, warn
 from bench.core.errors import BenchError
 from bench.execution import grid
 from bench.execution.worker import Preempted
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.verb(args)
         return code
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        warn(str(error))
         return 2
     except KeyboardInterrupt:
         print(f"\nbench: interrupted. {KEPT}", file=sys.stderr)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"bench: {error}.", file=sys.stderr)
+        warn(f"{error}.")
         return 2
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.cli.console import columns, counted, duration, table
 from bench.core import lease
 from bench.core.errors import BenchError, UsageError
 from bench.core.schema import plain
 from bench.core.spec import RunSpec
 from bench.core.store import Store, read
+from bench.core.text import columns, counted, duration, table
 from bench.execution import launch, worker
 from bench.execution import plan as planning
 from bench.execution.launch import title as title
