@@ -30,6 +30,9 @@ def add_parser(verb: Verb) -> None:
     table.add_argument("--suite", default="", metavar="NAME", help="with --format: only leaderboards that begin so")
     table.add_argument("--backbone", default="", metavar="NAME", help="with --format: of this backbone alone")
     results("plot", plot_command, "redraw the plots of a results folder")
+    page = results("page", page_command, "the leaderboards as one HTML file to explore, which opens offline")
+    page.add_argument("--file", type=Path, metavar="board.html", help="default: board.html in the results folder")
+    page.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     compare = results("compare", compare_command, "what two methods differ by, in accuracy and cost, seed by seed")
     compare.add_argument("first", metavar="A", help="METHOD, or METHOD:VARIANT as the tables name it")
     compare.add_argument("second", metavar="B")
@@ -82,6 +85,23 @@ def table_command(args: argparse.Namespace) -> int:
 
 def plot_command(args: argparse.Namespace) -> int:
     print("\n".join(str(path) for path in _report(args.out).write_plots(args.out)))
+    return 0
+
+
+def page_command(args: argparse.Namespace) -> int:
+    import csv
+
+    from bench.core.store import Store
+    from bench.models import registry
+    from bench.report import page
+    from bench.tools import published
+
+    made = _report(args.out)
+    families = {name: entry.family for name, entry in registry.entries(args.plugin).items()}
+    with open(published.folder() / "counts.csv", newline="", encoding="utf-8") as file:
+        counts = list(csv.DictReader(file))
+    path = args.file or args.out / "board.html"
+    print(page.write(path, made, Store(args.out).records(console.warn), families, counts))
     return 0
 
 

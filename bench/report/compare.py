@@ -112,7 +112,7 @@ def compare(
         headline=headline,
         over_seeds=_first_pair(statistics.pairwise(stand.scores, stand.weights)),
         over_datasets=_first_pair(over_datasets(stand.scores, groups, headline)),
-        bootstrap=_bootstrap(stand),
+        bootstrap=_bootstrap(table),
         by_dataset=table,
         count=statistics.win_tie_loss(table["difference"]),
         costs=_costs(parts, groups, headline),
@@ -164,11 +164,11 @@ def _by_dataset(stand: Standings) -> pd.DataFrame:
     )
 
 
-def _bootstrap(stand: Standings) -> Difference:
-    values = stand.cells.value
-    if not np.isfinite(values).all() or values.shape[1] < 3 or np.ptp(values[0] - values[1]) == 0:
+def _bootstrap(by_dataset: pd.DataFrame) -> Difference:
+    differences = by_dataset["difference"].to_numpy(dtype=float)
+    if not np.isfinite(differences).all() or len(differences) < 3 or np.ptp(differences) == 0:
         return Difference(*[float("nan")] * 4)
-    return _first_pair(statistics.bootstrap_pairs(values))
+    return _first_pair(statistics.bootstrap_pairs([differences, np.zeros(len(differences))]))
 
 
 def _first_pair(pairs: Estimate) -> Difference:

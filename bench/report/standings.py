@@ -153,9 +153,17 @@ def strata(groups: Groups, headline: Headline) -> Groups:
 
 
 def over_datasets(scores: Array, groups: Groups, headline: Headline) -> Estimate:
-    """The differences (rows, rows) of the mean that ranks, its interval over datasets, drawn within their groups."""
+    """The differences (rows, rows) of the mean that ranks, its interval over datasets.
+
+    Of every dataset two rows differ by the mean over the seeds that both have.
+    """
     alike = strata(groups, headline)
-    means = statistics.weighted_mean(scores[:, :, None, :], [1.0]).value
-    values = statistics.by_groups(means, datasets(groups), alike)
-    values[~np.isfinite(means).all(axis=1)] = np.nan  # a mean over the datasets that are there is another mean
-    return statistics.pairwise(values, [1 / len(alike)] * len(alike))
+    shares = [1 / len(alike)] * len(alike)
+
+    def differences(row: Array) -> Estimate:
+        means = statistics.weighted_mean((row - scores)[:, :, None, :], [1.0]).value
+        # a mean over the datasets that are there would be another mean
+        whole = np.where(np.isfinite(means).all(axis=1, keepdims=True), means, np.nan)
+        return statistics.weighted_mean(statistics.by_groups(whole, datasets(groups), alike), shares)
+
+    return statistics.stacked([differences(row) for row in scores])

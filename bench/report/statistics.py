@@ -76,7 +76,13 @@ def pairwise(scores: npt.ArrayLike, weights: npt.ArrayLike, level: float = LEVEL
     seed share the order of the data and the start of the head, so pairs differ by less than the rows' own spread.
     """
     values = np.asarray(scores, dtype=float)
-    rows = [weighted_mean(row - values, weights, level) for row in values]  # one at a time: all would fill the memory
+    return stacked(
+        [weighted_mean(row - values, weights, level) for row in values]
+    )  # at once they would fill the memory
+
+
+def stacked(rows: Sequence[Estimate]) -> Estimate:
+    """Estimates of one shape as one, a new first axis before theirs."""
     return Estimate(*(np.stack([getattr(row, field.name) for row in rows]) for field in fields(Estimate)))
 
 

@@ -497,6 +497,7 @@ FLAGS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("list",): ("--plugin", ""),
     ("table",): ("--out", ""),
     ("plot",): ("--out", ""),
+    ("page",): ("--out", "--file"),
     ("run", "--dry-run"): RUN,
     ("plan",): RUN,
     ("status",): ("--runs", "--json", "--out", ""),
