@@ -43,6 +43,7 @@ from bench.core import configs
 from bench.core.errors import BenchError
 from bench.core.record import Record
 from bench.core.store import Store
+from bench.data.root import default_data_root
 from bench.models import backbones, registry
 from bench.models.families import build_view
 from bench.models.method import Method, build, params
@@ -100,7 +101,16 @@ def jobs(point: Point, args: argparse.Namespace) -> list[Job]:
     if args.epochs != protocol.epochs:  # under the name that `bench run --epochs` gives it
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
     return [
-        make_job(point.name, point.method, args.backbone, card, protocol, seed, device=args.device)
+        make_job(
+            point.name,
+            point.method,
+            args.backbone,
+            card,
+            protocol,
+            seed,
+            data_root=default_data_root(),
+            device=args.device,
+        )
         for seed in args.seeds
         for card in suite.datasets[: args.limit]
     ]

@@ -9,16 +9,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.console import numbers, positive, print_rows
+from bench.cli.console import duration, numbers, positive, print_rows
 from bench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.core.configs import Dataset
     from bench.core.spec import Protocol
-    from bench.data.readers.folder import ImageFolder
-    from bench.data.sources import DatasetLocation
-
-    Source = ImageFolder | DatasetLocation | None
+    from bench.data.progress import OnProgress
+    from bench.data.sources import DatasetLocation, Source
 
 
 def add_parser(verbs: Any) -> None:
@@ -28,7 +26,7 @@ def add_parser(verbs: Any) -> None:
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
         command.set_defaults(verb=run)
-        command.add_argument("--data-root", type=Path, metavar="DIR", help="default: BENCH_DATA, or the user's cache")
+        add_data_root(command)
         return command
 
     verb("list", list_command, "every dataset, with its size, metric and licence")
@@ -53,6 +51,17 @@ def add_parser(verbs: Any) -> None:
     shots.add_argument("--out", type=Path, default=Path("shots"), metavar="DIR", help="default: shots")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
+
+
+def add_data_root(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data-root", type=Path, metavar="DIR", help="default: BENCH_DATA, or the user's cache")
+
+
+def data_root(args: argparse.Namespace) -> Path:
+    """The data root that the arguments name, or the default one."""
+    from bench.data.root import default_data_root
+
+    return args.data_root or default_data_root()
 
 
 def _bytes(text: str) -> int:
@@ -85,34 +94,35 @@ def list_command(args: argparse.Namespace) -> int:
 
 
 def status_command(args: argparse.Namespace) -> int:
-    from bench.data import prepare, sources
+    from bench.data import ready, sources
 
+    root = data_root(args)
     rows = [("dataset", "state", "where or how")]
     missing = []
     for card in _cards(args.what):
         if not sources.is_local(card):
-            rows.append((card.name, "drawn", "needs no download"))
+            rows.append((card.name, "generated", "needs no download"))
             continue
-        found = sources.find(card)
+        found = sources.find(card, root)
         if found is None:
             missing.append(card)
-            rows.append((card.name, "missing", how(card)))
+            rows.append((card.name, "missing", fetch_hint(card, root)))
             continue
-        ready = len(sources.prepared(card))
+        count = len(ready.prepared(card, root))
         note = ", images compressed again" if found.layout.reencoded else ""
-        state = ("sample" if found.sample else "here") + (f", prepared x{ready}" if ready else "")
+        state = ("sample" if found.sample else "here") + (f", prepared x{count}" if count else "")
         rows.append((card.name, state, f"{found.path} ({found.layout.name}{note})"))
     print_rows(rows)
-    free = shutil.disk_usage(_existing(prepare.data_root())).free
-    print(f"Data root: {prepare.data_root()} ({free / 1e9:.0f} GB free). BENCH_DATA or --data-root moves it.")
+    free = shutil.disk_usage(_existing(root)).free
+    print(f"Data root: {root} ({free / 1e9:.0f} GB free). BENCH_DATA or --data-root moves it.")
     return 1 if missing else 0
 
 
 def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
-def how(card: Dataset) -> str:
+def fetch_hint(card: Dataset, root: Path) -> str:
     """How to get the data of a card, in one line."""
     from bench.data.download import catalog
 
@@ -120,7 +130,7 @@ def how(card: Dataset) -> str:
     plan = catalog.plan(card)
     if plan is None:
         return f"by hand: docs/data.md tells where from; then 'bench data add {suite} PATH'"
-    if plan.manual and not plan.can_run:
+    if plan.manual and not plan.can_run(root):
         brought = " and ".join(f"raw/{file.path}" for file in plan.files)
         told = f"by hand: {plan.manual.rstrip('.')}"
         if brought:
@@ -130,38 +140,41 @@ def how(card: Dataset) -> str:
     return f"'bench data fetch {card.name}'{size}"
 
 
-def missing_screen(missing: Collection[Dataset], total: int) -> str:
+def missing_screen(missing: Collection[Dataset], total: int, root: Path) -> str:
     """What `bench run` says where data is missing."""
     from bench.data import sources
 
     width = max(len(card.name) for card in missing)
     lines = [f"{len(missing)} of {total} datasets are not on this machine:"]
-    lines += [f"  {card.name.ljust(width)}  {how(card)}" for card in missing]
+    lines += [f"  {card.name.ljust(width)}  {fetch_hint(card, root)}" for card in missing]
     for suite, kind in {card.name.partition("/")[0]: card.source.partition(":")[0] for card in missing}.items():
         lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
         lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
-        lines += [f"Looked in: {', '.join(str(place.path) for place in sources.places(suite))}."]
+        lines += [f"Looked in: {', '.join(str(place.path) for place in sources.search_paths(suite, root))}."]
     if len(missing) < total:
         lines += ["--skip-missing runs what is here; the table then shows the coverage."]
     return "\n".join(lines)
 
 
-def prepared(card: Dataset, found: DatasetLocation, sizes: Collection[int], protocol: Protocol, dry: bool) -> Dataset:
+def prepared(
+    card: Dataset, found: DatasetLocation, sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
+) -> Dataset:
     """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
     import dataclasses
 
-    from bench.data import sources
+    from bench.data import ready, sources
     from bench.training import setup
 
     if dry:
         name = sources.name_of(card, found)
         return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
-    ready = [sources.card_of(card, found, setup.transform(protocol, s), _progress(card)) for s in sorted(sizes)]
-    return ready[0]  # the fingerprint is the same in every size
+    draw = progress_line(card.name)
+    cards = [ready.card_of(card, found, setup.transform(protocol, size), root, draw) for size in sorted(sizes)]
+    return cards[0]  # the fingerprint is the same in every size
 
 
 def prepared_all(
-    wanted: Sequence[tuple[Dataset, Source]], sizes: Collection[int], protocol: Protocol, dry: bool
+    wanted: Sequence[tuple[Dataset, Source]], sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
 ) -> tuple[list[tuple[Dataset, Source]], list[str]]:
     """Those of the datasets that are as they should be, prepared, and what is wrong with each of the others.
 
@@ -173,49 +186,55 @@ def prepared_all(
     refused: list[str] = []
     for card, source in wanted:
         try:
-            card = prepared(card, source, sizes, protocol, dry) if isinstance(source, DatasetLocation) else card
+            card = prepared(card, source, sizes, protocol, root, dry) if isinstance(source, DatasetLocation) else card
         except UsageError as error:
-            refused.append(_told(card, error))
+            refused.append(_with_name(card, error))
             continue
         ready.append((card, source))
     return ready, refused
 
 
-def _told(card: Dataset, error: UsageError) -> str:
+def _with_name(card: Dataset, error: UsageError) -> str:
     """An error with the name of its dataset in front."""
     text = str(error)
     return text if text.startswith(card.name) else f"{card.name}: {text}"
 
 
-def _progress(card: Dataset) -> Callable[[str, int, int], None]:
+def progress_line(name: str) -> OnProgress:
+    """Draws one line on a terminal's standard error: what is being done, how far, and the time left."""
     import sys
     import time
 
-    began, shown = time.monotonic(), [0.0]
+    began: dict[str, float] = {}
+    drawn = [0.0]
 
-    def watch(part: str, done: int, total: int) -> None:
+    def draw(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if sys.stderr.isatty() and (now - shown[0] > 0.5 or done == total):
-            shown[0] = now
-            end = "\n" if done == total else ""
-            rate = done / max(now - began, 1e-9)
-            print(f"\r{card.name} {part}: {done}/{total} images decoded, {rate:.0f}/s ", end=end, file=sys.stderr)
+        start = began.setdefault(stage, now)
+        if not sys.stderr.isatty() or (now - drawn[0] < 0.5 and done < total):
+            return
+        drawn[0] = now
+        rate = done / max(now - start, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if 0 < done < total and now > start else ""
+        text = f"{name}: {stage} {done:,} of {total:,} images{left}"
+        print(f"\r{text:<79}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
-    return watch
+    return draw
 
 
 def add_command(args: argparse.Namespace) -> int:
     from bench.core import configs
-    from bench.data import prepare, sources
+    from bench.data import sources
     from bench.data.download import archives
 
+    root = data_root(args)
     suite = configs.suite(args.suite)
     path: Path = args.path
     if not path.exists():
         raise UsageError(f"{path} does not exist. 'bench data add SUITE PATH' takes a folder or an archive.")
     if not any(map(sources.is_local, suite.datasets)):
         raise UsageError(f"The suite {args.suite!r} needs no data from outside.")
-    target = prepare.data_root() / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
+    target = root / "raw" / f"{args.suite}-{path.name.partition('.')[0]}"
     unpacked = path.is_file()
     new = unpacked and not target.exists()
     if unpacked:
@@ -234,7 +253,7 @@ def add_command(args: argparse.Namespace) -> int:
             shutil.rmtree(target)
         known = "; ".join(layout.title for layout in sources.layouts(kind))
         raise UsageError(f"No dataset of {args.suite!r} is recognised in {args.path}. Known layouts: {known}.")
-    sources.add(args.suite, path, sample=args.sample)
+    sources.add(args.suite, path, root, sample=args.sample)
     for name, layout in here.items():
         print(f"{name}  {layout.title}")
     print(
@@ -244,26 +263,27 @@ def add_command(args: argparse.Namespace) -> int:
 
 
 def fetch_command(args: argparse.Namespace) -> int:
-    from bench.data import prepare, sources
+    from bench.data import sources
     from bench.data.download import catalog
     from bench.data.readers import hub
 
+    root = data_root(args)
     if args.what.startswith(hub.PREFIX):
-        folder = hub.fetch(args.what.removeprefix(hub.PREFIX), prepare.data_root() / "raw" / "hub")
+        folder = hub.fetch(args.what.removeprefix(hub.PREFIX), root / "raw" / "hub")
         print(f"{args.what}  {folder}\n'bench run --data {folder} --method ...' uses it.")
         return 0
     faults = []
     for card in _cards(args.what):
-        if not sources.is_local(card) or sources.find(card) is not None:
+        if not sources.is_local(card) or sources.find(card, root) is not None:
             print(f"{card.name}  is here")
             continue
         plan = catalog.plan(card)
-        if plan is None or not plan.can_run:
-            faults.append(f"{card.name}: {how(card)}")
+        if plan is None or not plan.can_run(root):
+            faults.append(f"{card.name}: {fetch_hint(card, root)}")
             continue
         try:  # a server that is down must not keep the others' datasets away
-            catalog.get(card, plan, print)
-            print(f"{card.name}  {_arrived(card)}")
+            catalog.get(card, plan, root, print)
+            print(f"{card.name}  {_arrived(card, root)}")
         except UsageError as error:
             faults.append(f"{card.name}: {error}")
     if faults:
@@ -271,14 +291,14 @@ def fetch_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _arrived(card: Dataset) -> str:
+def _arrived(card: Dataset, root: Path) -> str:
     """Where a dataset lies that was just unpacked. Raises UsageError with what it lacks."""
     from bench.data import sources
 
-    found = sources.find(card)
+    found = sources.find(card, root)
     if found is None:
         kind, _, key = card.source.partition(":")
-        raw = sources.places(card.name.partition("/")[0])[-1].path
+        raw = sources.search_paths(card.name.partition("/")[0], root)[-1].path
         sources.layouts(kind)[0].open(raw, key)  # tells what is not there
         raise UsageError(f"what was downloaded is not recognised below {raw}. Remove its files there; fetch again.")
     return f"{found.path} ({found.layout.name})"
@@ -287,17 +307,18 @@ def _arrived(card: Dataset) -> str:
 def verify_command(args: argparse.Namespace) -> int:
     from bench.data import sources, verify
 
+    root = data_root(args)
     faults = read = 0
     for card in _cards(args.what):
         if not sources.is_local(card):
-            print(f"{card.name}  drawn; its fingerprint is checked whenever it is")
+            print(f"{card.name}  generated; its fingerprint is checked whenever it is")
             read += 1
             continue
-        found = sources.find(card)
+        found = sources.find(card, root)
         if found is None:
-            print(f"{card.name}  missing: {how(card)}")
+            print(f"{card.name}  missing: {fetch_hint(card, root)}")
             continue
-        report = verify.verify(card, found, _progress(card))
+        report = verify.verify(card, found, root, progress_line(card.name))
         faults += len(report.faults)
         read += 1
         fingerprint = f"fingerprint {report.fingerprint[:16]}" if report.fingerprint else "no fingerprint"
@@ -308,28 +329,29 @@ def verify_command(args: argparse.Namespace) -> int:
 
 
 def prepare_command(args: argparse.Namespace) -> int:
-    from bench.data import sources
+    from bench.data import ready, sources
     from bench.data.prepare import Transform
 
+    root = data_root(args)
     states: Counter[str] = Counter()
     faults, cards = [], _cards(args.what)
-    places = {card.name: sources.find(card) if sources.is_local(card) else None for card in cards}
+    places = {card.name: sources.find(card, root) if sources.is_local(card) else None for card in cards}
     missing = [card for card in cards if sources.is_local(card) and places[card.name] is None]
     if len(missing) == len(cards):
-        raise sources.Missing(missing_screen(missing, len(cards)))
+        raise sources.Missing(missing_screen(missing, len(cards), root))
     for card in cards:
         found = places[card.name]
         if found is None:
-            states["missing" if sources.is_local(card) else "drawn when needed"] += 1
+            states["missing" if sources.is_local(card) else "generated when needed"] += 1
             continue
         try:  # one bad image must not keep the other datasets waiting
-            ready = sources.card_of(card, found, Transform(args.size, args.resize), _progress(card))
+            done = ready.card_of(card, found, Transform(args.size, args.resize), root, progress_line(card.name))
         except UsageError as error:
-            faults.append(_told(card, error))
+            faults.append(_with_name(card, error))
             states["refused"] += 1
             continue
         states["prepared"] += 1
-        print(f"{ready.name}  fingerprint {ready.fingerprint[:16]}")
+        print(f"{done.name}  fingerprint {done.fingerprint[:16]}")
     print(", ".join(f"{number} {state}" for state, number in states.items()))
     if faults:
         raise UsageError("\n".join(faults))
@@ -339,12 +361,13 @@ def prepare_command(args: argparse.Namespace) -> int:
 def shots_command(args: argparse.Namespace) -> int:
     from bench.data import fewshot, sources
 
-    places = [(card, sources.find(card)) for card in _cards(args.what) if sources.is_local(card)]
+    root = data_root(args)
+    places = [(card, sources.find(card, root)) for card in _cards(args.what) if sources.is_local(card)]
     if not places:
         raise UsageError(f"{args.what} has no images on disk to draw from.")
     here = [(card, found) for card, found in places if found is not None]
     if not here:
-        raise sources.Missing(missing_screen([card for card, _ in places], len(places)))
+        raise sources.Missing(missing_screen([card for card, _ in places], len(places), root))
     args.out.mkdir(parents=True, exist_ok=True)
     for card, found in here:
         train = found.open()["train"]
@@ -360,7 +383,7 @@ def shots_command(args: argparse.Namespace) -> int:
 def prune_command(args: argparse.Namespace) -> int:
     from bench.data import prepare
 
-    removed = prepare.prune(args.keep)
+    removed = prepare.prune(data_root(args), args.keep)
     for path, size in removed:
         print(f"removed {path.name}  {size / 1e9:.2f} GB")
     print(f"{len(removed)} prepared datasets removed, {sum(size for _, size in removed) / 1e9:.2f} GB.")

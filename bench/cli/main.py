@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,8 +28,6 @@ KEPT = "What is finished is kept; the same command goes on from there."
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Exit code 0: all is well; 1: a run failed; 2: the question was wrong; 130: interrupted."""
     args = parser().parse_args(argv)
-    if getattr(args, "data_root", None) is not None:
-        os.environ["BENCH_DATA"] = str(args.data_root)
     try:
         code: int = args.verb(args)
         return code
@@ -96,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
     doctor.add_argument("--json", action="store_true")
+    data.add_data_root(doctor)
 
     pretrain = verb("pretrain", pretrain_command, "train a pocket backbone from scratch; resumes where it stopped")
     pretrain.add_argument("backbone")
@@ -229,7 +227,7 @@ def paper_command(args: argparse.Namespace) -> int:
 def doctor_command(args: argparse.Namespace) -> int:
     from bench.tools import doctor
 
-    findings = doctor.examine()
+    findings = doctor.examine(args.data_root)
     if args.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
     else:

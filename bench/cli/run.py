@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import console
+from bench.cli import console, data
 from bench.cli import plan as plans_of
 from bench.core.errors import UsageError
 from bench.core.spec import RunSpec
@@ -47,6 +47,7 @@ def add_parser(verb: Verb, common: Callable[[argparse.ArgumentParser], None]) ->
     resume.add_argument("--jobs", type=console.positive, metavar="N", help="in N processes on this machine instead")
     _add_slurm(resume)
     resume.add_argument("--json", action="store_true")
+    data.add_data_root(resume)
     resume.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
@@ -64,7 +65,7 @@ def _add_grid(run: argparse.ArgumentParser) -> None:
     run.add_argument("--limit", type=console.positive, metavar="N", help="with --data: N images to train and validate")
     run.add_argument("--skip-missing", action="store_true", help="leave out datasets that are not on this machine")
     run.add_argument("--only-failed", action="store_true", help="of these runs, those whose last attempt failed")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help="prepared and downloaded data; default: BENCH_DATA")
+    data.add_data_root(run)
 
 
 def _add_launch(run: argparse.ArgumentParser) -> None:
@@ -312,6 +313,8 @@ def _rest(args: argparse.Namespace, plan: Plan, store: Store, taken: set[str]) -
     need = {index: bundle.resources for bundle in plan.bundles for index in bundle.runs}
     costs = [(plan.runs[index].seconds, need[index]) for index in keep]
     rest = plan.without(keep, planning.bundled(costs, max(bundle.seconds for bundle in plan.bundles)))
+    if args.data_root:
+        rest = dataclasses.replace(rest, place=dataclasses.replace(rest.place, data_root=str(args.data_root.resolve())))
     if args.jobs:
         return dataclasses.replace(rest, jobs=args.jobs, slurm=None)
     if args.slurm is not None:

@@ -2,9 +2,8 @@
 
     <root>/prepared/<suite>-<dataset>-<key>-<size>[-crop]/{train,val,test}.{images,labels}.npy, meta.json
 
-The root is BENCH_DATA, or petbench in the user's cache folder. `key` names the source: the card's fingerprint, or a
-digest of which images are in which split. A folder there is complete: it is built aside by one process while others
-wait, in pieces that survive a crash, and then renamed.
+`key` names the source: the card's fingerprint, or a digest of which images are in which split. A folder there is
+complete: it is built aside by one process while others wait, in pieces that survive a crash, and then renamed.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from bench.core.errors import UsageError
 from bench.core.lease import beside, locked
 from bench.core.store import write_atomically
 from bench.data.items import ImageList
+from bench.data.progress import OnProgress, silent
 from bench.data.splits import ArraySplit, Sealed, Splits
 
 PARTS = ("train", "val", "test")
@@ -36,8 +36,6 @@ BAD = 20  # unreadable images told at once
 REMEDY = (
     "Make room ('bench data prune' removes prepared arrays), or choose another folder with --data-root or BENCH_DATA."
 )
-
-Watch = Callable[[str, int, int], None]  # split, images done, images in all
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,9 @@ class Transform:
         return np.asarray(rgb), digest
 
 
-def data_root() -> Path:
-    if "BENCH_DATA" in os.environ:
-        return Path(os.environ["BENCH_DATA"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "petbench"
-
-
-def home(name: str, key: str, transform: Transform) -> Path:
-    """Where the arrays of a data set lie once they are prepared."""
-    return data_root() / "prepared" / f"{name.replace('/', '-')}-{key[:16]}-{transform}"
+def home(root: Path, name: str, key: str, transform: Transform) -> Path:
+    """Where the arrays of a data set lie once they are prepared, below a data root."""
+    return root / "prepared" / f"{name.replace('/', '-')}-{key[:16]}-{transform}"
 
 
 def key_of(layout: str, splits: Mapping[str, ImageList]) -> str:
@@ -88,7 +80,7 @@ def key_of(layout: str, splits: Mapping[str, ImageList]) -> str:
 
 
 def build(
-    place: Path, splits: Callable[[], Mapping[str, ImageList]], transform: Transform, watch: Watch | None = None
+    place: Path, splits: Callable[[], Mapping[str, ImageList]], transform: Transform, on_progress: OnProgress = silent
 ) -> dict[str, Any]:
     """Decodes what is not decoded yet; what it says about itself in meta.json: fingerprint and images per split.
 
@@ -100,8 +92,8 @@ def build(
             place.parent.mkdir(parents=True, exist_ok=True)
             with locked(place):
                 if not (place / "meta.json").is_file():  # otherwise the process that was waited for has built it
-                    _build(place, splits(), transform, watch or (lambda *_: None))
-    meta: dict[str, Any] = json.loads((place / "meta.json").read_text())
+                    _build(place, splits(), transform, on_progress)
+    meta: dict[str, Any] = json.loads((place / "meta.json").read_text(encoding="utf-8"))
     return meta
 
 
@@ -116,11 +108,11 @@ def _room(place: Path) -> Iterator[None]:
         raise UsageError(f"{place.parent} cannot be written ({error.strerror}). {REMEDY}") from error
 
 
-def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, watch: Watch) -> None:
+def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, on_progress: OnProgress) -> None:
     aside = beside(place, ".building")
     aside.mkdir(parents=True, exist_ok=True)
     try:
-        fingerprint = _fill(aside, splits, transform, watch)
+        fingerprint = _fill(aside, splits, transform, on_progress)
     except UsageError:
         shutil.rmtree(aside)
         raise
@@ -131,32 +123,34 @@ def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, w
     }
     for mark in aside.glob("*.done"):
         mark.unlink()
-    write_atomically(aside / "meta.json", lambda file: file.write_text(json.dumps(meta, indent=1) + "\n"))
+    write_atomically(
+        aside / "meta.json", lambda file: file.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    )
     if place.is_dir():  # without meta.json: of an older version
         shutil.rmtree(place)
     aside.rename(place)
 
 
-def _fill(aside: Path, splits: Mapping[str, ImageList], transform: Transform, watch: Watch) -> str:
+def _fill(aside: Path, splits: Mapping[str, ImageList], transform: Transform, on_progress: OnProgress) -> str:
     """The arrays of every split; the fingerprint of the original images and their labels, whatever the transform."""
     _check_room(aside, sum(len(items) for items in splits.values()) * transform.size**2 * 3)
     fingerprint = hashlib.sha256()
     for part in PARTS:
         if part in splits:
-            digests = _decode(aside, part, splits[part], transform, watch)
+            digests = _decode(aside, part, splits[part], transform, on_progress)
             labels = np.ascontiguousarray(splits[part].labels)
             fingerprint.update(part.encode() + digests.tobytes() + labels.tobytes())
             np.save(aside / f"{part}.labels.npy", labels)
     return fingerprint.hexdigest()
 
 
-def _decode(aside: Path, part: str, items: ImageList, transform: Transform, watch: Watch) -> np.ndarray:
+def _decode(aside: Path, part: str, items: ImageList, transform: Transform, on_progress: OnProgress) -> np.ndarray:
     """Fills <part>.images.npy piece by piece; the digest of every original image, (N, 16)."""
     shape = (len(items), transform.size, transform.size, 3)
     images = _open(aside / f"{part}.images.npy", shape)
     digests = _open(aside / f"{part}.digests.npy", (len(items), 16))
     marks = aside / f"{part}.done"
-    done = {int(line) for line in marks.read_text().split()} if marks.exists() else set()
+    done = {int(line) for line in marks.read_text(encoding="utf-8").split()} if marks.exists() else set()
     bad: list[str] = []
 
     def one(index: int) -> None:
@@ -177,9 +171,9 @@ def _decode(aside: Path, part: str, items: ImageList, transform: Transform, watc
             if not bad:
                 images.flush()
                 digests.flush()
-                with open(marks, "a") as file:
+                with open(marks, "a", encoding="utf-8") as file:
                     file.write(f"{start}\n")
-            watch(part, min(start + PIECE, len(items)), len(items))
+            on_progress(f"decode {part}", min(start + PIECE, len(items)), len(items))
     if bad:
         more = " (and perhaps more)" if len(bad) >= BAD else ""
         told = sorted(bad)[:BAD]
@@ -212,7 +206,7 @@ def _check_room(folder: Path, needed: int) -> None:
 def read(place: Path, classes: int) -> Splits:
     """The prepared arrays of a data set. A source without a validation split has an empty one."""
     os.utime(place)  # when it was last used, for `bench data prune`
-    meta = json.loads((place / "meta.json").read_text())
+    meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
 
     def arrays(part: str) -> ArraySplit:
         found = ArraySplit(*(np.load(place / f"{part}.{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
@@ -227,9 +221,9 @@ def read(place: Path, classes: int) -> Splits:
     return Splits(train, val, Sealed(lambda: arrays("test")), classes, meta["fingerprint"])
 
 
-def prune(keep_bytes: int) -> list[tuple[Path, int]]:
+def prune(root: Path, keep_bytes: int) -> list[tuple[Path, int]]:
     """Removes prepared folders, least recently used first, until at most `keep_bytes` are left; what went."""
-    folder = data_root() / "prepared"
+    folder = root / "prepared"
     for aside in folder.glob("*.building"):
         if not aside.with_suffix(".lock").exists():  # nobody is building it any more
             shutil.rmtree(aside)

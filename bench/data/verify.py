@@ -6,14 +6,16 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bench.core.configs import Dataset
 from bench.core.errors import UsageError
-from bench.data import sources
+from bench.data import ready
 from bench.data.items import ImageList
-from bench.data.prepare import PARTS, PIECE, Transform, Watch
+from bench.data.prepare import PARTS, PIECE, Transform
+from bench.data.progress import OnProgress, silent
 from bench.data.sources import DatasetLocation
 
 
@@ -24,7 +26,7 @@ class Report:
     faults: tuple[str, ...]
 
 
-def verify(card: Dataset, found: DatasetLocation, watch: Watch) -> Report:
+def verify(card: Dataset, found: DatasetLocation, root: Path, on_progress: OnProgress = silent) -> Report:
     """Sizes and classes against the card, every image read; all faults, not the first one."""
     try:
         splits = found.open()
@@ -37,7 +39,7 @@ def verify(card: Dataset, found: DatasetLocation, watch: Watch) -> Report:
             continue
         items = splits[part]
         faults += _counted(card, part, items, found.sample)
-        digests, unreadable = _read(part, items, watch)
+        digests, unreadable = _read(part, items, on_progress)
         faults += unreadable
         complete = complete and not unreadable
         fingerprint.update(part.encode() + digests + np.ascontiguousarray(items.labels).tobytes())
@@ -47,8 +49,8 @@ def verify(card: Dataset, found: DatasetLocation, watch: Watch) -> Report:
     if seen:
         faults += [
             f"{place} was prepared from other images than are here now. Remove that folder; it is built anew."
-            for place in sources.prepared(card, sources.key_of(found, splits))
-            if sources.fingerprint_of(place) != seen
+            for place in ready.prepared(card, root, ready.key_of(found, splits))
+            if ready.fingerprint_of(place) != seen
         ]
     return Report(sum(len(items) for items in splits.values()), seen, tuple(faults))
 
@@ -75,7 +77,7 @@ def _outside(labels: np.ndarray, classes: int) -> list[int]:
     return outside
 
 
-def _read(part: str, items: ImageList, watch: Watch) -> tuple[bytes, list[str]]:
+def _read(part: str, items: ImageList, on_progress: OnProgress) -> tuple[bytes, list[str]]:
     """The digests of all images, and the faults of those that cannot be read, in their order."""
     transform = Transform(1)
 
@@ -89,5 +91,5 @@ def _read(part: str, items: ImageList, watch: Watch) -> tuple[bytes, list[str]]:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(items), PIECE):  # piece by piece, so that Ctrl-C does not wait for all of them
             found += pool.map(digest, range(start, min(start + PIECE, len(items))))
-            watch(part, len(found), len(items))
+            on_progress(f"read {part}", len(found), len(items))
     return b"".join(one for one in found if isinstance(one, bytes)), [one for one in found if isinstance(one, str)]

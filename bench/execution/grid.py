@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import UsageError
@@ -13,11 +14,8 @@ from bench.core.errors import UsageError
 if TYPE_CHECKING:
     from bench.core.configs import Dataset, SuiteCard
     from bench.core.spec import Protocol
-    from bench.data.readers.folder import ImageFolder
-    from bench.data.sources import DatasetLocation
+    from bench.data.sources import Source
     from bench.training.job import Job
-
-    Source = ImageFolder | DatasetLocation | None
 
 Warn = Callable[[str], object]
 
@@ -62,6 +60,7 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
     Seed by seed, so that an interrupted suite is a whole smaller one.
     """
     from bench.core import configs
+    from bench.data.root import default_data_root
     from bench.models import registry
     from bench.models.method import build
 
@@ -82,9 +81,12 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
         for tag in backbones:
             static_cost.check_fit(method, tag)
-    here, refused = _located(args, wanted, protocol, backbones, warn)
+    root = args.data_root or default_data_root()
+    here, refused = _located(args, wanted, protocol, backbones, root, warn)
     jobs = [
-        make_job(name, method, tag, card, protocol, seed, weights=args.weights, source=source, device=where)
+        make_job(
+            name, method, tag, card, protocol, seed, weights=args.weights, data_root=root, source=source, device=where
+        )
         for seed in args.seeds or protocol.seeds
         for tag in backbones
         for card, source in here
@@ -119,6 +121,7 @@ def _located(
     wanted: Sequence[tuple[Dataset, Source]],
     protocol: Protocol,
     backbones: Sequence[str],
+    root: Path,
     warn: Warn,
 ) -> tuple[list[tuple[Dataset, Source]], list[str]]:
     """The cards whose data is on this machine, with where it is and its fingerprint; prepared, but for a dry run. And
@@ -128,13 +131,15 @@ def _located(
     """
     from bench.data import sources
 
-    places = [(card, source or (sources.find(card) if sources.is_local(card) else None)) for card, source in wanted]
+    places = [
+        (card, source or (sources.find(card, root) if sources.is_local(card) else None)) for card, source in wanted
+    ]
     missing = [card for card, source in places if sources.is_local(card) and source is None]
     here = [(card, source) for card, source in places if card not in missing]
     if missing and not (args.skip_missing and here):
         from bench.cli import data
 
-        raise sources.Missing(data.missing_screen(missing, len(places)))
+        raise sources.Missing(data.missing_screen(missing, len(places), root))
     if missing:
         names = ", ".join(card.name for card in missing)
         warn(f"{len(missing)} of {len(places)} datasets are not here and are left out: {names}.")
@@ -145,7 +150,7 @@ def _located(
     from bench.training import setup
 
     sizes = {setup.image_size(tag, protocol) for tag in backbones}
-    ready, refused = data.prepared_all(here, sizes, protocol, args.dry_run)
+    ready, refused = data.prepared_all(here, sizes, protocol, root, args.dry_run)
     if not ready:
         raise UsageError("\n".join(refused))
     for line in refused:

@@ -14,7 +14,6 @@ import hashlib
 import heapq
 import json
 import math
-import os
 import shutil
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -164,13 +163,13 @@ def job_of(plan: Plan, index: int) -> Job:
     """The job of a planned run, built anew. Raises UsageError where it would be another run by now."""
     from bench.data import sources
     from bench.data.readers import folder as image_folder
+    from bench.data.root import default_data_root
     from bench.models import registry
     from bench.models.method import build
     from bench.training.job import make_job
 
     place, spec = plan.place, plan.runs[index].spec
-    if place.data_root:
-        os.environ["BENCH_DATA"] = place.data_root
+    root = Path(place.data_root) if place.data_root else default_data_root()
     card = plan.cards[spec.dataset]
     plugins = [Path(plugin) for plugin in place.plugins]
     method = build(registry.load(spec.method, plugins), dict(spec.params), spec.method)
@@ -180,10 +179,11 @@ def job_of(plan: Plan, index: int) -> Job:
         if source.fingerprint != spec.fingerprint:
             raise BadData(f"The images in {place.folder} have changed since this was planned: run 'bench run' again.")
     elif sources.is_local(card):
-        source = sources.find(dataclasses.replace(card, name=sources.whole_name(card.name)))
+        source = sources.find(dataclasses.replace(card, name=sources.whole_name(card.name)), root)
     job = make_job(
         *(spec.method, method, spec.backbone, card, spec.protocol, spec.seed),
         weights=place.weights,
+        data_root=root,
         source=source,
         device=place.device,
     )

@@ -7,7 +7,10 @@ import platform
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
+
+from bench.core.errors import UsageError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "matplotlib", "seaborn", "safetensors")
 
@@ -19,7 +22,8 @@ class Finding:
     text: str
 
 
-def examine() -> list[Finding]:
+def examine(data_root: Path | None = None) -> list[Finding]:
+    """`data_root`: None for the default one."""
     findings = [Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")]
     for name in PACKAGES:
         try:
@@ -34,7 +38,7 @@ def examine() -> list[Finding]:
             findings.append(Finding("problem", name, f"cannot be imported ({error}). {remedy}"))
     if any(finding.level == "problem" for finding in findings):
         return findings
-    return findings + _devices() + _weights() + _data()
+    return findings + _devices() + _weights() + _data(data_root)
 
 
 def _devices() -> list[Finding]:
@@ -67,12 +71,19 @@ def _weights() -> list[Finding]:
     return findings
 
 
-def _data() -> list[Finding]:
-    from bench.data import prepare
+def _data(root: Path | None) -> list[Finding]:
+    from bench.data.root import default_data_root
 
-    home = prepare.data_root()
+    try:
+        home = (root or default_data_root()).absolute()
+    except UsageError as error:
+        return [Finding("problem", "data", str(error))]
     near = next(parent for parent in (home, *home.parents) if parent.exists())
     free = shutil.disk_usage(near).free / 1e9
     level: Literal["ok", "note"] = "ok" if free > 1 else "note"
     sets = len(list(home.glob("prepared/*/meta.json")))
-    return [Finding(level, "data", f"{home}: {sets} prepared datasets, {free:.0f} GB free. BENCH_DATA moves it.")]
+    return [
+        Finding(
+            level, "data", f"{home}: {sets} prepared datasets, {free:.0f} GB free. BENCH_DATA or --data-root moves it."
+        )
+    ]

@@ -10,8 +10,7 @@ from pathlib import Path
 from bench.core.configs import Dataset
 from bench.core.errors import UsageError
 from bench.core.spec import Protocol, RunSpec
-from bench.data.readers.folder import ImageFolder
-from bench.data.sources import DatasetLocation
+from bench.data.sources import Source
 from bench.models.method import Method, params
 
 
@@ -22,7 +21,8 @@ class Job:
     spec: RunSpec
     method: Method
     card: Dataset
-    source: ImageFolder | DatasetLocation | None = None  # None: the images are generated from a seed
+    data_root: Path
+    source: Source = None
     weights_file: Path | None = None
     device: str = "cpu"
 
@@ -36,7 +36,8 @@ def make_job(
     seed: int,
     *,
     weights: str = "pretrained",
-    source: ImageFolder | DatasetLocation | None = None,
+    data_root: Path,
+    source: Source = None,
     device: str = "cpu",
 ) -> Job:
     """The job of one run of the method called `name`.
@@ -51,7 +52,7 @@ def make_job(
             raise UsageError(f"--weights {weights} is neither 'pretrained' nor 'random' nor a file.")
         weights = f"sha256:{file_digest(file)}"
     spec = RunSpec(name, method.version, params(method), backbone, weights, card.name, card.fingerprint, protocol, seed)
-    return Job(spec, method, card, source, file, device)
+    return Job(spec, method, card, data_root, source, file, device)
 
 
 @cache

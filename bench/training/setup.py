@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.core.errors import BadData, UsageError
 from bench.core.spec import Protocol, stream
-from bench.data import fewshot, sources
+from bench.data import fewshot, ready
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
 from bench.data.splits import Splits
@@ -69,7 +69,7 @@ def image_size(backbone: str, protocol: Protocol) -> int:
 def load_splits(job: Job, protocol: Protocol, size: int) -> Splits:
     """The dataset's splits for a backbone that sees `size` pixels. Raises BadData where they cannot be read."""
     try:
-        return sources.load(job.card, transform(protocol, size), job.source)
+        return ready.load(job.card, transform(protocol, size), job.data_root, job.source)
     except UsageError as error:
         raise BadData(str(error)) from error
 

@@ -25,12 +25,13 @@ from bench.cli.main import main
 from bench.core import configs
 from bench.core.configs import Dataset, Sizes
 from bench.core.errors import UsageError
-from bench.data import fewshot, sources
+from bench.data import fewshot, ready, sources
 from bench.data.download import archives, catalog
 from bench.data.download.catalog import File, Plan
 from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform
 from bench.data.readers import domainnet, elevater, torchvision_sets, vtab
+from bench.data.root import default_data_root
 from bench.data.sources import DatasetLocation
 from bench.report import write_all
 from bench.report.aggregate import leaderboard
@@ -142,7 +143,7 @@ def test_an_unrelated_folder_is_refused_in_one_line(bench: Bench, tmp_path: Path
 def test_an_archive_is_unpacked_and_added(bench: Bench, tmp_path: Path, root: Path) -> None:
     archive = tarred(community(tmp_path / "mine"), tmp_path / "vtab.tar.gz")
     assert bench("data", "add", "vtab", archive).code == 0
-    found = sources.find(configs.dataset("vtab/caltech101"))
+    found = sources.find(configs.dataset("vtab/caltech101"), default_data_root())
     assert found is not None and found.path == root / "raw/vtab-vtab" and found.layout.name == LAYOUT
     assert len(found.open()["test"]) == 102
 
@@ -213,7 +214,7 @@ def test_prepared_arrays_are_kept_and_pruned(bench: Bench, tmp_path: Path, root:
 def test_what_cannot_be_prepared_is_told(bench: Bench, tmp_path: Path, root: Path) -> None:
     said = bench("data", "prepare", "vtab/kitti")
     assert said.code == 2 and "1 of 1 datasets are not on this machine" in said.err
-    assert "8 drawn when needed" in bench("data", "prepare", "pocket").out
+    assert "8 generated when needed" in bench("data", "prepare", "pocket").out
     home = community(tmp_path / "mine", "caltech101", "kitti")
     bench("data", "add", "vtab", home, "--sample")
     (home / "vtab-1k/caltech101/images/test/000003.jpg").write_bytes(b"\xff\xd8")
@@ -225,17 +226,18 @@ def test_what_cannot_be_prepared_is_told(bench: Bench, tmp_path: Path, root: Pat
 
 def test_one_bad_dataset_does_not_keep_the_others_away(tmp_path: Path, root: Path) -> None:
     home = community(tmp_path / "mine", "caltech101", "kitti", "dtd", "svhn")
-    sources.add("vtab", home, sample=True)
+    sources.add("vtab", home, default_data_root(), sample=True)
     (home / "vtab-1k/caltech101/images/test/000003.jpg").write_bytes(b"\xff\xd8")
     (home / "vtab-1k/kitti/images/train800/000002.jpg").unlink()
     lists = home / "vtab-1k/dtd/test.txt"
     lists.write_text(lists.read_text().replace("000003.jpg 3\n", "000003.jpg 47\n"))
-    wanted = [(card, sources.find(card)) for card in map(configs.dataset, (f"vtab/{name}" for name in CLASSES))]
+    cards = [configs.dataset(f"vtab/{name}") for name in CLASSES]
+    wanted = [(card, sources.find(card, default_data_root())) for card in cards]
     wanted.append((configs.dataset("pocket/digits"), None))
     protocol = replace(configs.protocol("vtab1k@v1"), image_size=8)
-    ready, refused = data.prepared_all(wanted, {8}, protocol, False)
-    assert [card.name for card, _ in ready] == ["vtab-sample/svhn", "pocket/digits"]
-    assert ready[0][0].fingerprint and ready[0][1] is wanted[3][1]
+    good, refused = data.prepared_all(wanted, {8}, protocol, default_data_root(), False)
+    assert [card.name for card, _ in good] == ["vtab-sample/svhn", "pocket/digits"]
+    assert good[0][0].fingerprint and good[0][1] is wanted[3][1]
     for name, words in {
         "caltech101": "000003.jpg is not a readable",
         "dtd": "000003.jpg 47",
@@ -261,7 +263,7 @@ def test_labels_of_no_class_are_refused_before_anything_is_decoded(
     layout = Layout("made", "made here", lambda *_: True, lambda *_: {"train": items})
     card = replace(configs.dataset("vtab/kitti"), sizes=Sizes(2, 0, 0))
     with pytest.raises(UsageError, match=words):
-        sources.card_of(card, DatasetLocation(tmp_path, layout, "kitti"), Transform(8))
+        ready.card_of(card, DatasetLocation(tmp_path, layout, "kitti"), Transform(8), default_data_root())
     assert not (root / "prepared").exists()
 
 
@@ -295,13 +297,13 @@ def test_other_sizes_than_the_cards_are_refused_before_anything_is_decoded(
 
 def test_what_a_few_shot_run_draws_is_put_down(bench: Bench, tmp_path: Path) -> None:
     tiny_sources.elevater(tmp_path / "mine", "dtd")
-    sources.add("elevater", tmp_path / "mine", sample=True)
+    sources.add("elevater", tmp_path / "mine", default_data_root(), sample=True)
     asked = ("data", "shots", "elevater", "--shots", "1", "--seeds", "0,1", "--out", tmp_path / "shots")
     said = bench(*asked)
     files = [tmp_path / f"shots/elevater-sample-dtd-1shot-seed{seed}.json" for seed in (0, 1)]
     assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == list(map(str, files))
     card = configs.dataset("elevater/dtd")
-    found = sources.find(card)
+    found = sources.find(card, default_data_root())
     assert found is not None
     train = found.open()["train"]
     for seed, path in enumerate(files):
@@ -322,7 +324,7 @@ def test_what_a_few_shot_run_draws_is_put_down(bench: Bench, tmp_path: Path) -> 
 
 def prepared(folder: Path, card: Dataset) -> Dataset:
     (layout,) = (layout for layout in sources.layouts("vtab") if layout.name == LAYOUT)
-    return sources.card_of(card, DatasetLocation(folder, layout, "caltech101"), Transform(8))
+    return ready.card_of(card, DatasetLocation(folder, layout, "caltech101"), Transform(8), default_data_root())
 
 
 def test_two_versions_of_the_images_never_share_a_column(tmp_path: Path) -> None:
@@ -374,17 +376,17 @@ def test_arrays_that_are_ready_are_read_without_listing_the_images_again(tmp_pat
     card = prepared(home, replace(configs.dataset("vtab/caltech101"), sizes=SIZES))
     for path in home.rglob("*.txt"):
         path.unlink()
-    splits = sources.load(card, Transform(8))
+    splits = ready.load(card, Transform(8), default_data_root())
     assert splits.fingerprint == card.fingerprint and splits.train.images.shape == (8, 8, 8, 3)
     with pytest.raises(sources.Missing):
-        sources.load(card, Transform(16))
+        ready.load(card, Transform(16), default_data_root())
 
 
 def test_load_refuses_images_of_another_fingerprint_than_the_card_has(tmp_path: Path) -> None:
     card = replace(configs.dataset("vtab/caltech101"), sizes=SIZES, fingerprint="0" * 64)
-    sources.add("vtab", community(tmp_path / "mine"))
+    sources.add("vtab", community(tmp_path / "mine"), default_data_root())
     with pytest.raises(UsageError, match="another version of the data"):
-        sources.load(card, Transform(8))
+        ready.load(card, Transform(8), default_data_root())
 
 
 # verify
@@ -487,9 +489,11 @@ def test_what_is_fetched_is_verified_unpacked_and_found(
     assert "'bench data fetch vtab/dtd'" in row
     said = bench("data", "fetch", "vtab/dtd")
     assert said.code == 0 and "verified by sha256" in said.out and "vtab-originals" in said.out
-    found = sources.find(configs.dataset("vtab/dtd"))
+    found = sources.find(configs.dataset("vtab/dtd"), default_data_root())
     assert found is not None and found.path == root / "raw" and found.layout.name == "vtab-originals"
-    assert sources.find(configs.dataset("pevit7/dtd")) is not None  # what one suite has fetched serves the other
+    assert (
+        sources.find(configs.dataset("pevit7/dtd"), default_data_root()) is not None
+    )  # what one suite has fetched serves the other
     assert "is here" in bench("data", "fetch", "vtab/dtd").out and site.asked == ["/dtd.tar.gz"]
 
 
@@ -548,7 +552,7 @@ def test_a_file_that_a_person_has_brought_is_checked_and_unpacked(
     assert said.code == 2 and "is there already, but its sha256 is" in said.err
     offer(monkeypatch, dtd=plan(digest))
     assert bench("data", "fetch", "vtab/dtd").code == 0
-    assert sources.find(configs.dataset("vtab/dtd")) is not None
+    assert sources.find(configs.dataset("vtab/dtd"), default_data_root()) is not None
 
 
 @pytest.mark.usefixtures("textures")

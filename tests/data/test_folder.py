@@ -9,9 +9,10 @@ from helpers.images import paint
 from PIL import Image
 
 from bench.core.errors import UsageError
-from bench.data import sources
+from bench.data import ready
 from bench.data.prepare import Transform
 from bench.data.readers import folder
+from bench.data.root import default_data_root
 
 
 def names(source: folder.ImageFolder, part: str) -> set[str]:
@@ -62,7 +63,7 @@ def test_the_fingerprint_follows_names_labels_and_pixels(tmp_path: Path) -> None
 def test_images_are_decoded_once_and_equal_a_plain_resize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "cache"))
     source = folder.divide(paint(tmp_path / "pets", {"cat": 5, "dog": 5}))
-    splits = sources.load(folder.card(source), Transform(16), source)
+    splits = ready.load(folder.card(source), Transform(16), default_data_root(), source)
     path, label = source.parts["train"][2]
     plain = Image.open(source.root / path).resize((16, 16), Image.Resampling.BICUBIC)
     assert np.array_equal(splits.train.images[2], np.asarray(plain))
@@ -72,7 +73,7 @@ def test_images_are_decoded_once_and_equal_a_plain_resize(tmp_path: Path, monkey
         raise AssertionError("decoded twice")
 
     monkeypatch.setattr(folder, "open_image", refuse)
-    again = sources.load(folder.card(source), Transform(16), source)
+    again = ready.load(folder.card(source), Transform(16), default_data_root(), source)
     assert np.array_equal(again.train.images[:], splits.train.images[:])
 
 
@@ -109,5 +110,5 @@ def test_a_broken_image_is_named_and_nothing_half_built_is_left(
     (root / "dog/003.png").write_bytes(whole[: len(whole) // 2])
     source = folder.divide(root)
     with pytest.raises(UsageError, match=r"dog/003.png is not a readable image"):
-        sources.load(folder.card(source), Transform(16), source)
+        ready.load(folder.card(source), Transform(16), default_data_root(), source)
     assert list((tmp_path / "cache/prepared").iterdir()) == []

@@ -157,10 +157,10 @@ def test_prune_removes_what_was_used_longest_ago(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     for age, name in enumerate("abc"):
         split = dict.fromkeys(("train", "test"), Pictures(3).items())
-        place = prepare.home(f"s/{name}", "k", Transform(8))
+        place = prepare.home(tmp_path, f"s/{name}", "k", Transform(8))
         prepare.build(place, partial(dict, split), Transform(8))
         os.utime(place, (100 - age, 100 - age))
-    assert prepare.prune(10**9) == []
-    prepare.read(prepare.home("s/c", "k", Transform(8)), 3)  # used just now
-    one = sum(file.stat().st_size for file in prepare.home("s/a", "k", Transform(8)).iterdir())
-    assert [path.name[:3] for path, _ in prepare.prune(one)] == ["s-b", "s-a"]
+    assert prepare.prune(tmp_path, 10**9) == []
+    prepare.read(prepare.home(tmp_path, "s/c", "k", Transform(8)), 3)  # used just now
+    one = sum(file.stat().st_size for file in prepare.home(tmp_path, "s/a", "k", Transform(8)).iterdir())
+    assert [path.name[:3] for path, _ in prepare.prune(tmp_path, one)] == ["s-b", "s-a"]

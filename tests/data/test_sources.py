@@ -24,12 +24,13 @@ from PIL import Image
 from bench.cli.main import main
 from bench.core.configs import Dataset, Sizes
 from bench.core.errors import UsageError
-from bench.data import fewshot, sources
+from bench.data import fewshot, ready, sources
 from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform
 from bench.data.readers import domainnet, elevater, folder, hub, torchvision_sets
 from bench.data.readers.listing import outside
 from bench.data.readers.zips import Zip
+from bench.data.root import default_data_root
 
 LISTS, ZIPPED, FOLDER = domainnet.LAYOUTS
 TORCHVISION, JPEG = torchvision_sets.LAYOUTS
@@ -702,7 +703,7 @@ def test_a_saved_dataset_is_a_folder_of_images_that_is_divided_where_it_is_not(
     assert source.classes == ("c0", "c1", "c2") and source.saved
     assert source.parts["val"] == (("validation[0]", 0), ("validation[1]", 1), ("validation[2]", 2))
     assert {part: len(items) for part, items in source.parts.items()} == {"train": 12, "val": 3, "test": 3}
-    splits = sources.load(folder.card(source), Transform(4), source)
+    splits = ready.load(folder.card(source), Transform(4), default_data_root(), source)
     for i, (name, label) in enumerate(source.parts["train"]):
         row = int(name.removeprefix("train[").removesuffix("]"))
         assert (label, splits.train.labels[i]) == (row % 3, row % 3)
@@ -729,12 +730,12 @@ def test_a_saved_dataset_that_is_no_folder_of_images_is_refused(hugging: Callabl
 def test_a_card_may_name_a_saved_dataset(hugging: Callable[[object], Path]) -> None:
     root = hugging(pets(train=[0, 1, 2], test=[2, 1]))
     card = Dataset("Pets", 3, "top1", "hub:pets", Sizes(3, 0, 2), "", "", "", name="mine/pets")
-    assert sources.is_local(card) and sources.find(card) is None
-    sources.add("mine", root)
-    found = sources.find(card)
+    assert sources.is_local(card) and sources.find(card, default_data_root()) is None
+    sources.add("mine", root, default_data_root())
+    found = sources.find(card, default_data_root())
     assert found is not None and found.layout is HUB
-    ready = sources.card_of(card, found, Transform(4))
-    assert len(ready.fingerprint) == 64 and len(sources.load(ready, Transform(4), found).train) == 3
+    full = ready.card_of(card, found, Transform(4), default_data_root())
+    assert len(full.fingerprint) == 64 and len(ready.load(full, Transform(4), default_data_root(), found).train) == 3
 
 
 class Hub(types.ModuleType):

@@ -26,6 +26,7 @@ def planned(root: Path, pets: Path, methods: str, seeds: range, bundles: int) ->
     """A plan of short runs, written down for the workers."""
     from bench.core import configs
     from bench.data.readers import folder
+    from bench.data.root import default_data_root
     from bench.models.method import build
     from bench.models.registry import load
     from bench.training.job import make_job
@@ -33,7 +34,16 @@ def planned(root: Path, pets: Path, methods: str, seeds: range, bundles: int) ->
     source = folder.divide(pets)
     card, protocol = folder.card(source), dataclasses.replace(configs.protocol("pocket@v1"), epochs=2)
     specs = [
-        make_job(name, build(load(name), {}, name), "pocket_swin", card, protocol, seed, source=source).spec
+        make_job(
+            name,
+            build(load(name), {}, name),
+            "pocket_swin",
+            card,
+            protocol,
+            seed,
+            data_root=default_data_root(),
+            source=source,
+        ).spec
         for seed in seeds
         for name in methods.split(",")
     ]

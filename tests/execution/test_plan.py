@@ -19,6 +19,7 @@ from bench.core.errors import BadData, UsageError
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.readers import folder
+from bench.data.root import default_data_root
 from bench.execution import estimate
 from bench.execution import plan as planning
 from bench.execution.plan import (
@@ -126,7 +127,9 @@ def test_the_history_of_a_results_folder_is_that_of_its_finished_records(tmp_pat
 def guessed(method: str = "lora", backbone: str = "pocket_vit", device: str = "cpu", **protocol: object) -> float:
     asked = dataclasses.replace(configs.protocol("pocket@v1"), **protocol)  # type: ignore[arg-type]
     card = configs.dataset("pocket/digits")
-    job = jobs.make_job(method, build(load(method), {}, method), backbone, card, asked, 0, device=device)
+    job = jobs.make_job(
+        method, build(load(method), {}, method), backbone, card, asked, 0, data_root=default_data_root(), device=device
+    )
     return estimate.seconds(job, 2)
 
 
@@ -203,7 +206,14 @@ def test_a_job_is_built_anew_for_a_folder_until_it_changes(tmp_path: Path) -> No
     pets = paint(tmp_path / "pets", {"cat": 10, "dog": 10})
     source = folder.divide(pets, limit=8)
     own = jobs.make_job(
-        "lora", job().method, "pocket_swin", folder.card(source, 8), configs.protocol("pocket@v1"), 0, source=source
+        "lora",
+        job().method,
+        "pocket_swin",
+        folder.card(source, 8),
+        configs.protocol("pocket@v1"),
+        0,
+        data_root=default_data_root(),
+        source=source,
     )
     plan = plan_of(own, folder=str(pets), limit=8)
     again = planning.job_of(plan, 0)
@@ -240,5 +250,6 @@ def _forget(module: str) -> None:
 
 def test_the_data_root_of_a_plan_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", "elsewhere")
-    rebuilt(plan_of(job(), data_root=str(tmp_path)))
-    assert os.environ["BENCH_DATA"] == str(tmp_path)
+    assert planning.job_of(plan_of(job(), data_root=str(tmp_path)), 0).data_root == tmp_path
+    assert planning.job_of(plan_of(job()), 0).data_root == Path("elsewhere")
+    assert os.environ["BENCH_DATA"] == "elsewhere"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.core import configs
+from bench.data.root import default_data_root
 from bench.execution.plan import Bundle, ExecutionContext, Plan, PlannedRun, Resources
 from bench.execution.worker import Settings
 from bench.models.method import Method, build
@@ -22,4 +23,13 @@ def plan_of(*jobs: Job, **place: object) -> Plan:
 def job(method: Method | None = None, name: str = "lora", weights: str = "pretrained") -> Job:
     method = method or build(load(name), {"rank": 4}, name)
     protocol = configs.protocol("pocket@v1")
-    return make_job(name, method, "pocket_vit", configs.dataset("pocket/digits"), protocol, 0, weights=weights)
+    return make_job(
+        name,
+        method,
+        "pocket_vit",
+        configs.dataset("pocket/digits"),
+        protocol,
+        0,
+        weights=weights,
+        data_root=default_data_root(),
+    )

@@ -112,7 +112,7 @@ def test_a_test_split_opened_during_training_fails_the_run(
 ) -> None:
     """The planted fault: a loop that peeks at the test split after its first epoch."""
     kept: list[Sealed] = []
-    load_splits = setup.sources.load
+    load_splits = setup.ready.load
 
     def spy(*args: object) -> object:
         splits = load_splits(*args)  # type: ignore[arg-type]

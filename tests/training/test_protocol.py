@@ -14,6 +14,7 @@ from bench.core import configs
 from bench.core.errors import UsageError
 from bench.data.augment import mimi
 from bench.data.readers import folder
+from bench.data.root import default_data_root
 from bench.data.splits import ArraySplit, Sealed, Splits
 from bench.models.method import build
 from bench.models.registry import load
@@ -77,7 +78,16 @@ def test_a_search_trains_without_the_test_split_and_records_every_trial(
     monkeypatch.setattr(loop, "fit", spy)
     protocol = replace(POCKET, name="t", epochs=6, search_lr=(1e30, 1e-9, 5e-3), search_epochs=6, batch_size=8)
     method = build(load("linear_probe"), {}, "linear_probe")
-    job = make_job("linear_probe", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
+    job = make_job(
+        "linear_probe",
+        method,
+        "pocket_swin",
+        folder.card(source),
+        protocol,
+        0,
+        data_root=default_data_root(),
+        source=source,
+    )
     record = execute(job)
     assert record.status == "done", record.reason
     sizes = {part: len(items) for part, items in source.parts.items()}
@@ -105,7 +115,9 @@ def test_augmentation_is_decided_by_its_seed_alone_and_disturbs_no_other_chance(
 def test_a_run_with_augmentation_sees_the_centre_of_larger_images_in_the_test(source: folder.ImageFolder) -> None:
     protocol = replace(POCKET, name="t", epochs=1, augment="mimi", batch_size=8)
     method = build(load("bitfit"), {}, "bitfit")
-    job = make_job("bitfit", method, "pocket_swin", folder.card(source), protocol, 0, source=source)
+    job = make_job(
+        "bitfit", method, "pocket_swin", folder.card(source), protocol, 0, data_root=default_data_root(), source=source
+    )
     record = execute(job)
     assert record.status == "done", record.reason
     assert transform(protocol, 32).size == 37
@@ -117,6 +129,8 @@ def test_a_run_with_augmentation_sees_the_centre_of_larger_images_in_the_test(so
 def test_a_backbone_that_cannot_see_the_protocols_size_is_refused(source: folder.ImageFolder) -> None:
     method = build(load("bitfit"), {}, "bitfit")
     protocol = replace(POCKET, name="t", image_size=64)
-    job = make_job("bitfit", method, "pocket_vit", folder.card(source), protocol, 0, source=source)
+    job = make_job(
+        "bitfit", method, "pocket_vit", folder.card(source), protocol, 0, data_root=default_data_root(), source=source
+    )
     with pytest.raises(UsageError, match="pocket_vit sees images of 32 pixels, the protocol asks for 64"):
         execute(job)

@@ -14,7 +14,6 @@ from bench.core import configs
 from bench.core.configs import Dataset
 from bench.core.errors import UsageError
 from bench.core.schema import parse
-from bench.data import prepare
 from bench.data.download import archives, fetch
 
 TABLES = {  # the key of a card -> its table, where they differ
@@ -56,10 +55,9 @@ class Plan:
         """As far as they are known."""
         return sum(file.bytes or 0 for file in self.files)
 
-    @property
-    def can_run(self) -> bool:
+    def can_run(self, root: Path) -> bool:
         """Whether nothing is left for a person to do: what has no address has been put where it belongs."""
-        there = [file.path for file in self.files if _unpacked(file) or (_raw() / file.path).is_file()]
+        there = [file for file in self.files if _unpacked(file, root) or (root / "raw" / file.path).is_file()]
         return not self.manual or (bool(there) and len(there) == len(self.files))
 
 
@@ -67,7 +65,8 @@ class Plan:
 def plans() -> Mapping[str, Plan]:
     path = configs.folder() / "downloads.toml"
     return {
-        name: parse(Plan, table, f"{path.name} [{name}]") for name, table in tomllib.loads(path.read_text()).items()
+        name: parse(Plan, table, f"{path.name} [{name}]")
+        for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items()
     }
 
 
@@ -81,14 +80,14 @@ def plan(card: Dataset) -> Plan | None:
     return plans().get(f"domainnet_{key}" if kind == "domainnet" else TABLES.get(key, key))
 
 
-def get(card: Dataset, plan: Plan, say: Callable[[str], None]) -> None:
+def get(card: Dataset, plan: Plan, root: Path, say: Callable[[str], None]) -> None:
     """Downloads and unpacks what a plan lists; what is there already is checked, not fetched again.
 
     Raises UsageError where no address of a file works.
     """
     for file in plan.files:
-        path = _raw() / file.path
-        if not _unpacked(file):
+        path = root / "raw" / file.path
+        if not _unpacked(file, root):
             urls = file.urls or (plan.page,)  # of a file that is there already, nothing but its checksum is asked
             got = _first(urls, lambda url, file=file, path=path: _fetch(url, file, path, card.name))  # type: ignore[misc]
             verified = " and ".join(got.verified) or "nothing"
@@ -100,12 +99,8 @@ def get(card: Dataset, plan: Plan, say: Callable[[str], None]) -> None:
                 archives.unpack(inside, path.parent)
 
 
-def _raw() -> Path:
-    return prepare.data_root() / "raw"
-
-
-def _unpacked(file: File) -> bool:
-    path = _raw() / file.path
+def _unpacked(file: File, root: Path) -> bool:
+    path = root / "raw" / file.path
     return file.unpack and archives.is_unpacked(path, path.parent)
 
 

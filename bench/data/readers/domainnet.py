@@ -20,7 +20,7 @@ from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing
 from bench.data.readers.folder import classes_of, list_images
-from bench.data.readers.listing import told
+from bench.data.readers.listing import format_fault
 from bench.data.readers.zips import Zip
 
 DOMAINS = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
@@ -37,7 +37,7 @@ def unpacked(root: Path, domain: str) -> Mapping[str, ImageList]:
     base, names, labels, faults = _read_lists(root, domain)
     for part, found in names.items():
         listing.check_files(base, f"{domain}_{part}.txt", found, faults)
-    listing.stop(base, domain, faults)
+    listing.raise_if_any(base, domain, faults)
     return {part: listing.files(base, names[part], labels[part]) for part in names}
 
 
@@ -54,8 +54,8 @@ def zipped(root: Path, domain: str) -> Mapping[str, ImageList]:
             missing = [name for name in found if name not in inside]
             if missing:
                 what = f"images are not in {domain}.zip"
-                faults.append(told(f"{domain}_{part}.txt", what, missing, "Get archive and list again."))
-    listing.stop(base, domain, faults)
+                faults.append(format_fault(f"{domain}_{part}.txt", what, missing, "Get archive and list again."))
+    listing.raise_if_any(base, domain, faults)
 
     def items(part: str) -> ImageList:
         found = names[part]
@@ -78,7 +78,7 @@ def _read_lists(root: Path, domain: str) -> tuple[Path, dict[str, list[str]], di
         parsed = [re.fullmatch(r"(.*\S)\s+(-?\d+)", line) for line in lines]
         odd = [line for line, match in zip(lines, parsed, strict=True) if not match]
         if odd:
-            faults.append(told(name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
+            faults.append(format_fault(name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
         good = [match for match in parsed if match]
         names[part], labels[part] = [match[1] for match in good], np.array([int(match[2]) for match in good], np.int64)
         listing.out_of_range(name, names[part], labels[part], CLASSES, faults)
@@ -91,7 +91,7 @@ def _compare(domain: str, names: Mapping[str, list[str]], labels: Mapping[str, n
     lists = f"{domain}_train.txt and {domain}_test.txt"
     twice = [name for name, count in Counter(names["train"] + names["test"]).items() if count > 1]
     if twice:
-        faults.append(told(lists, "images are listed more than once", twice, "Keep each in one list, once."))
+        faults.append(format_fault(lists, "images are listed more than once", twice, "Keep each in one list, once."))
     pairs = {
         (name.rpartition("/")[0], int(label))
         for part in names
@@ -100,7 +100,7 @@ def _compare(domain: str, names: Mapping[str, list[str]], labels: Mapping[str, n
     for side, what in ((0, "class folders have several labels"), (1, "labels stand for several class folders")):
         several = sorted(str(one) for one, count in Counter(pair[side] for pair in pairs).items() if count > 1)
         if several:
-            faults.append(told(lists, what, several, "Take both lists from the same place."))
+            faults.append(format_fault(lists, what, several, "Take both lists from the same place."))
 
 
 def _lists(root: Path, domain: str) -> tuple[Path, Path] | None:
@@ -139,7 +139,7 @@ def image_folder(root: Path, domain: str) -> Mapping[str, ImageList]:
         if not found:
             faults.append(f"{folder}/ has no image. Unpack the dataset again.")
         splits[part] = listing.files(base, names, [label for _, label in found])
-    listing.stop(base / domain, domain, faults)
+    listing.raise_if_any(base / domain, domain, faults)
     return splits
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing
-from bench.data.readers.listing import told
+from bench.data.readers.listing import format_fault
 from bench.data.readers.zips import Zip
 
 BASES = ("classification", ".", "elevater/classification", "elevater")
@@ -112,7 +112,7 @@ def toolkit(root: Path, key: str) -> Mapping[str, ImageList]:
     elif names["train"] and names["test"] and names["train"] != names["test"]:
         faults.append(f"{plan.train[0]} and {plan.test[0]} name different classes. Get both again.")
     archives = _archives(home, splits, faults)
-    listing.stop(home, key, faults)
+    listing.raise_if_any(home, key, faults)
     return {part: _items(found, archives, plan) for part, found in splits.items()}
 
 
@@ -138,7 +138,7 @@ def _lines(path: Path, archive: str, faults: list[str]) -> list[Listed]:
                 Listed(*_place(name.strip(), archive), tuple(int(label) for label in labels.split(",") if label))
             )
     if odd:
-        faults.append(told(path.name, "lines are not a path, a space and labels", odd, "Mend or remove them."))
+        faults.append(format_fault(path.name, "lines are not a path, a space and labels", odd, "Mend or remove them."))
     return found
 
 
@@ -166,7 +166,7 @@ def _coco(path: Path, archive: str, faults: list[str]) -> tuple[list[Listed], li
         return [], []
     if stray:
         told_so = "annotations are of an image or a category that is not there"
-        faults.append(told(path.name, told_so, stray, "Get it again."))
+        faults.append(format_fault(path.name, told_so, stray, "Get it again."))
     if not found:
         faults.append(f"{path.name} lists no image. Get it again.")
     return found, list(classes.values())
@@ -185,13 +185,15 @@ def _check_labels(index: str, found: Sequence[Listed], plan: Set, faults: list[s
     if not plan.several:
         unclear = [str(one) for one in found if len(one.labels) != 1]
         if unclear:
-            faults.append(told(index, "images have no label, or several", unclear, "Mend or remove their lines."))
+            faults.append(
+                format_fault(index, "images have no label, or several", unclear, "Mend or remove their lines.")
+            )
     pairs = [(str(one), label) for one in found for label in one.labels]
     labels = np.array([label for _, label in pairs], dtype=np.int64)
     listing.out_of_range(index, [name for name, _ in pairs], labels, plan.classes, faults)
     missing = sorted(set(range(plan.classes)) - set(labels.tolist()))
     if missing:
-        faults.append(told(index, "classes have no image", missing, "Is it another set's, or cut short?"))
+        faults.append(format_fault(index, "classes have no image", missing, "Is it another set's, or cut short?"))
 
 
 def _archives(home: Path, splits: Mapping[str, Sequence[Listed]], faults: list[str]) -> dict[str, Zip]:
@@ -202,7 +204,7 @@ def _archives(home: Path, splits: Mapping[str, Sequence[Listed]], faults: list[s
             wanted.setdefault(one.archive, []).append(one.member)
     wrong = listing.outside(wanted)
     if wrong:
-        faults.append(told("The index", "archives lie out of the folder", wrong, f"Paths start at {home}."))
+        faults.append(format_fault("The index", "archives lie out of the folder", wrong, f"Paths start at {home}."))
     archives = {name: Zip(home / name) for name in wanted if name not in wrong}
     for name, archive in archives.items():
         try:
@@ -212,7 +214,7 @@ def _archives(home: Path, splits: Mapping[str, Sequence[Listed]], faults: list[s
             continue
         absent = [member for member in wanted[name] if member not in inside]
         if absent:
-            faults.append(told(name, "images are not in it", absent, "Get it again."))
+            faults.append(format_fault(name, "images are not in it", absent, "Get it again."))
     return archives
 
 

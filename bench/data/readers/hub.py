@@ -45,7 +45,7 @@ def saved(root: Path, key: str) -> Mapping[str, ImageList]:
             splits[part] = _items(stored[name], name, faults)
         elif part != "val":
             faults.append(f"there is no split {part!r}, only {', '.join(sorted(stored))}. Save the dataset with it.")
-    listing.stop(folder, key, faults)
+    listing.raise_if_any(folder, key, faults)
     return splits
 
 
@@ -74,7 +74,7 @@ def listed(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, in
         names = names or _class_names(stored[name])
     if "train" not in parts:
         faults.append(f"there is no split 'train', only {', '.join(sorted(stored))}. Save the dataset with it.")
-    listing.stop(folder, "a folder of images", faults)
+    listing.raise_if_any(folder, "a folder of images", faults)
     classes = max((label for items in parts.values() for _, label in items), default=-1) + 1
     return names or tuple(map(str, range(classes))), parts
 

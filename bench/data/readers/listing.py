@@ -11,13 +11,13 @@ from bench.core.errors import UsageError
 from bench.data.items import ImageList, open_image
 
 
-def told(name: str, what: str, examples: Sequence[object], remedy: str) -> str:
+def format_fault(name: str, what: str, examples: Sequence[object], remedy: str) -> str:
     """`test.txt: 12 images are not there (a.jpg, b.jpg, c.jpg, ...). Unpack them again.`"""
     few = ", ".join(map(str, examples[:3])) + (", ..." if len(examples) > 3 else "")
     return f"{name}: {len(examples)} {what} ({few}). {remedy}"
 
 
-def stop(where: Path, key: str, faults: Sequence[str]) -> None:
+def raise_if_any(where: Path, key: str, faults: Sequence[str]) -> None:
     """Raises UsageError with all faults, if there are any."""
     if faults:
         raise UsageError(f"{where} cannot be used as {key}:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -78,11 +78,13 @@ def check_files(folder: Path, name: str, names: Sequence[str], faults: list[str]
     """Adds a fault where a list names files that lie out of the folder, or are not there."""
     wrong = outside(names)
     if wrong:
-        faults.append(told(name, "paths lead out of the folder", wrong, f"Paths start at {folder}."))
+        faults.append(format_fault(name, "paths lead out of the folder", wrong, f"Paths start at {folder}."))
     unsafe = set(wrong)
     missing = absent(folder, [name for name in names if name not in unsafe])
     if missing:
-        faults.append(told(name, "images are not there", missing, "Unpack them again, or get the published list."))
+        faults.append(
+            format_fault(name, "images are not there", missing, "Unpack them again, or get the published list.")
+        )
 
 
 def out_of_range(name: str, names: Sequence[str], labels: np.ndarray, classes: int, faults: list[str]) -> None:
@@ -90,7 +92,7 @@ def out_of_range(name: str, names: Sequence[str], labels: np.ndarray, classes: i
     wrong = [f"{names[i]} {labels[i]}" for i in np.flatnonzero((labels < 0) | (labels >= classes)).tolist()]
     if wrong:
         remedy = "Is it another dataset's, or do its labels start at 1?"
-        faults.append(told(name, f"labels are not in 0 to {classes - 1}", wrong, remedy))
+        faults.append(format_fault(name, f"labels are not in 0 to {classes - 1}", wrong, remedy))
 
 
 def files(folder: Path, names: Sequence[str], labels: Sequence[int] | np.ndarray) -> ImageList:

@@ -19,7 +19,7 @@ from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing, vtab
 from bench.data.readers.folder import list_images
-from bench.data.readers.listing import told
+from bench.data.readers.listing import format_fault
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -79,7 +79,7 @@ def sun397(home: Path) -> Splits:
     number = {name: i for i, name in enumerate(sorted(set(class_of.values())))}
     for part, found in names.items():
         listing.check_files(home, lists[part].name, found, faults)
-    listing.stop(home, "sun397", faults)
+    listing.raise_if_any(home, "sun397", faults)
     return {
         part: listing.files(home, found, [number[class_of[name]] for name in found]) for part, found in names.items()
     }
@@ -114,11 +114,11 @@ def fgvc_aircraft(home: Path) -> Splits:
         pairs = [line.partition(" ") for line in listing.lines(home / index, faults)]
         strange = [f"{name} {variant}" for name, _, variant in pairs if variant.strip() not in number]
         if strange:
-            faults.append(told(index, "variants are not in variants.txt", strange, "Get both again."))
+            faults.append(format_fault(index, "variants are not in variants.txt", strange, "Get both again."))
         names = [f"images/{name}.jpg" for name, _, _ in pairs]
         listing.check_files(home, index, names, faults)
         splits[part] = listing.files(home, names, [number.get(variant.strip(), -1) for _, _, variant in pairs])
-    listing.stop(home, "fgvc_aircraft", faults)
+    listing.raise_if_any(home, "fgvc_aircraft", faults)
     return splits
 
 
@@ -252,7 +252,7 @@ def _open(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
             if not len(items):
                 faults.append(f"{part} has no image. Get the dataset again.")
             listing.out_of_range(part, items.names, items.labels, sets[key].classes, faults)
-        listing.stop(home, key, faults)
+        listing.raise_if_any(home, key, faults)
         return splits
 
     return read

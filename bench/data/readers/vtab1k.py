@@ -17,7 +17,7 @@ from bench.core.configs import Sizes
 from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing
-from bench.data.readers.listing import told
+from bench.data.readers.listing import format_fault
 from bench.data.readers.tfds_order import TASKS
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
@@ -62,16 +62,20 @@ def community(root: Path, task: str, expected: Sizes | None = None) -> dict[str,
     tested, labels = splits["test"].names, splits["test"].labels
     missing = sorted(set(range(TASKS[task].classes)) - set(labels.tolist()))
     if missing and tested:  # train may lack a class of many: which images it holds was drawn, not balanced
-        faults.append(told(LISTS["test"], "classes have no image", missing, "Is it another task's, or cut short?"))
+        faults.append(
+            format_fault(LISTS["test"], "classes have no image", missing, "Is it another task's, or cut short?")
+        )
     for part, others in (("val", ("train",)), ("test", ("train", "val"))):
         known = {name for other in others for name in splits[other].names}
         shared = [name for name in splits[part].names if name in known]
         if shared:
             lists = " and ".join(LISTS[other] for other in others)
-            faults.append(told(LISTS[part], f"images are also in {lists}", shared, "Keep each in one list only."))
+            faults.append(
+                format_fault(LISTS[part], f"images are also in {lists}", shared, "Keep each in one list only.")
+            )
     if not faults:  # or the comparison would only repeat them
         faults = _compare(home, splits)
-    listing.stop(home, task, faults)
+    listing.raise_if_any(home, task, faults)
     return splits
 
 
@@ -112,17 +116,19 @@ def _read(home: Path, name: str, classes: int, expected: int | None, faults: lis
     names, labels = _parse(home / name, faults)
     wrong_place = set(listing.outside(names))
     if wrong_place:
-        faults.append(told(name, "paths lead out of the folder", sorted(wrong_place), f"Paths start at {home}."))
+        faults.append(
+            format_fault(name, "paths lead out of the folder", sorted(wrong_place), f"Paths start at {home}.")
+        )
     absent = listing.absent(home, [path for path in names if path not in wrong_place])
     if absent:
-        faults.append(told(name, "images are not there", absent, "Unpack them again, or remove their lines."))
+        faults.append(format_fault(name, "images are not there", absent, "Unpack them again, or remove their lines."))
     twice = [path for path, count in Counter(names).items() if count > 1]
     if twice:
-        faults.append(told(name, "images are listed more than once", twice, "Keep one line for each."))
+        faults.append(format_fault(name, "images are listed more than once", twice, "Keep one line for each."))
     wrong = [f"{path} {label}" for path, label in zip(names, labels, strict=True) if not 0 <= label < classes]
     if wrong:
         what = f"labels are not in 0 to {classes - 1}"
-        faults.append(told(name, what, wrong, "Is it another task's, or do its labels start at 1?"))
+        faults.append(format_fault(name, what, wrong, "Is it another task's, or do its labels start at 1?"))
     if names and expected is not None and len(names) != expected:
         faults.append(
             f"{name}: {len(names)} images, the dataset's card says {expected}. Get the full list, or use a card with "
@@ -144,7 +150,7 @@ def _parse(path: Path, faults: list[str]) -> tuple[list[str], list[int]]:
     parsed = [(number, re.fullmatch(r"(.*\S)\s+(-?\d+)", line)) for number, line in lines]
     odd = [f"line {number}" for number, match in parsed if not match]
     if odd:
-        faults.append(told(path.name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
+        faults.append(format_fault(path.name, "lines are not a path, a space and a label", odd, "Mend or remove them."))
     good = [match for _, match in parsed if match]
     return [match[1] for match in good], [int(match[2]) for match in good]
 
@@ -160,7 +166,9 @@ def _compare(home: Path, splits: Mapping[str, ImageList]) -> list[str]:
     classes = sorted(label for label in apart | together if apart[label] != together[label])
     if classes and labels:
         what = f"classes have another number of images than in {LISTS['train']} and {LISTS['val']} together"
-        faults.append(told(BOTH, what, classes, f"Remove {BOTH}, which is not needed, if the other two are right."))
+        faults.append(
+            format_fault(BOTH, what, classes, f"Remove {BOTH}, which is not needed, if the other two are right.")
+        )
     return faults
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from bench.core.errors import UsageError
 from bench.data.items import DECODING
-from bench.data.readers.listing import outside, told
+from bench.data.readers.listing import format_fault, outside
 
 UNZIPPING = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, KeyError)  # RuntimeError: a password
 
@@ -31,7 +31,7 @@ class Zip:
         wrong = outside(names)
         if wrong:
             remedy = "This is not the published archive; get it again."
-            raise UsageError(told(self.path.name, "names lead out of the archive", wrong, remedy))
+            raise UsageError(format_fault(self.path.name, "names lead out of the archive", wrong, remedy))
         return names
 
     def image(self, name: str, upright: bool = False) -> Image.Image:
