@@ -513,7 +513,7 @@ def test_a_wrong_checksum_is_one_line_and_keeps_no_other_dataset_away(
     assert not [path for path in (root / "raw/dtd").iterdir() if path.suffix in (".gz", ".part")]
     said = bench("data", "fetch", "vtab")
     assert said.code == 2 and "vtab/dsprites_loc  " in said.out and "vtab/dsprites_ori  is here" in said.out
-    assert [line.split(":")[0] for line in said.err.splitlines()[1:]] == [
+    assert [line.strip().split(":")[0] for line in said.err.splitlines()[1:]] == [
         card.name for card in configs.suite("vtab").datasets if "dsprites" not in card.name
     ]
 
