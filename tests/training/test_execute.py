@@ -119,7 +119,7 @@ def test_a_test_split_opened_during_training_fails_the_run(
         kept.append(splits.test)
         return splits
 
-    monkeypatch.setattr(setup.sources, "load", spy)
+    monkeypatch.setattr(setup.ready, "load", spy)
 
     def peek(_: object) -> ArraySplit:
         return kept[0].open(None)
