@@ -1,4 +1,5 @@
-"""Writes docs/methods.md from the files of methods/, and the README's leaderboard from the committed results.
+"""Writes docs/methods.md from the files of methods/, and the README's leaderboard and columns from the
+committed results and bench/report/columns.py.
 
     python docs/generate.py
 
@@ -15,7 +16,8 @@ import pandas as pd
 from bench.core.errors import Incompatible
 from bench.models import registry, static_cost
 from bench.models.method import build
-from bench.report.cells import column, human, one, thousandths, three
+from bench.report.cells import column, one
+from bench.report.columns import COLUMNS, NAMED
 from bench.report.tables import dataset_columns
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,7 @@ PAGE, README = ROOT / "docs" / "methods.md", ROOT / "README.md"
 RESULTS = ROOT / "results" / "pocket" / "leaderboards" / "pocket.csv"
 SHOWN = "pocket_vit"  # in the README
 TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
+COSTS = re.compile(rf"(^\| `({'|'.join(NAMED)})` \| .*\n)+", re.MULTILINE)  # the rows that say what a cost is
 BACKBONES = {"ViT-B/16": "vit_base_patch16_224", "Swin-T": "swin_tiny_patch4_window7_224"}
 
 HEAD = """# Methods
@@ -80,22 +83,18 @@ def section(entry: registry.Entry, shown: list[str]) -> str:
 
 
 def readme() -> str:
-    """The README with its leaderboard: the rows of one backbone, of which no dataset is missing."""
+    """The README with its leaderboard, the rows of one backbone of which no dataset is missing, and what costs mean."""
     rows = pd.read_csv(RESULTS)
     rows = rows[(rows["backbone"] == SHOWN) & rows["mean_groups"].notna()]
     columns = {f"`{SHOWN}`": list(rows["method"]), "mean of groups": column(rows, "mean_groups", one)}
     columns |= {name.replace("_", " "): column(rows, name, one) for name in dataset_columns(rows)}
-    for title, name, show in (
-        ("trained", "params_trained", human),
-        ("GFLOPs", "gflops_unmerged", three),
-        ("MB", "storage_mb", three),
-        ("PE", "pe", thousandths),
-    ):
-        columns[title] = column(rows, name, show)
+    for name in ("params_trained", "gflops_unmerged", "storage_mb", "pe"):
+        columns[NAMED[name].heading] = column(rows, name, NAMED[name].show)
     lines = [list(columns), ["---", *["--:"] * (len(columns) - 1)], *zip(*columns.values(), strict=True)]
-    return TABLE.sub("".join(f"| {' | '.join(line)} |\n" for line in lines), README.read_text())
+    text = TABLE.sub("".join(f"| {' | '.join(line)} |\n" for line in lines), README.read_text(encoding="utf-8"))
+    return COSTS.sub("".join(f"| `{cost.name}` | {cost.meaning} |\n" for cost in COLUMNS), text)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    README.write_text(readme())
+    PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

@@ -10,37 +10,19 @@ import numpy as np
 import pandas as pd
 
 from bench.core.errors import UsageError
+from bench.report.columns import MEASURES, NAMED
 from bench.report.frame import key_of, seen_in_pretraining, suite_of
 from bench.report.standings import Groups, Headline, Standings, datasets, score_array, weights
-from bench.report.statistics import pe
 
 Row = tuple[str, str, str]  # method, variant, backbone
 
 NAMES = ("method", "variant", "backbone")
 MEANS = ("mean_datasets", "mean_groups", "ci95_low", "ci95_high", "bound_low", "bound_high")
 RANKS = ("tie_group", "rank_best", "rank_worst", "ties_over")
-PARAMS = ("params_method", "params_deployed", "params_head", "params_trained", "trained_percent")
-COSTS = (
-    *PARAMS,
-    "gflops_unmerged",
-    "gflops_merged",
-    "gflops_linear_conv",
-    "storage_mb",
-    "storage_mb_without_head",
-    "train_seconds",
-    "train_images_per_second",
-    "inference_images_per_second",
-    "peak_mb",
-    "pe",
-)
+COSTS = tuple(NAMED)
 COUNTS = ("coverage", "seeds", "failed", "skipped")
 ORIGIN = ("rule", "protocol", "weights")
 SEEN = "seen_in_pretraining"
-MEASURED = (
-    *("params_method", "params_deployed", "params_head", "params_total"),
-    *("flops_unmerged", "flops_merged", "flops_linear_conv", "storage_with_head", "storage_without_head"),
-    *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
-)
 FIXED = (*NAMES, *MEANS, *RANKS, *COSTS, *COUNTS, *ORIGIN, SEEN)
 SPREAD = "std_"  # before a dataset's key: the standard deviation over its seeds
 
@@ -106,28 +88,13 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
     scores = _scores(done, groups)
     accuracy = {key: 100 * sum(values) / len(values) if values else math.nan for key, values in scores.items()}
     means = {name: mean(accuracy, groups, name) for name in ("mean_datasets", "mean_groups")}
-    cost = _mean_costs(done, groups)
-    trained = cost["params_deployed"] + cost["params_head"]
+    cost = {**_mean_costs(done, groups), "score": means[headline] / 100}
     rules = sorted(done["rule"].unique())
     return {
         **{name: first[name] for name in (*NAMES, "protocol", "weights")},
         **accuracy,
         **means,
-        "params_method": cost["params_method"],
-        "params_deployed": cost["params_deployed"],
-        "params_head": cost["params_head"],
-        "params_trained": trained,
-        "trained_percent": 100 * trained / cost["params_total"] if cost["params_total"] else math.nan,
-        "gflops_unmerged": cost["flops_unmerged"] / 1e9,
-        "gflops_merged": cost["flops_merged"] / 1e9,
-        "gflops_linear_conv": cost["flops_linear_conv"] / 1e9,
-        "storage_mb": cost["storage_with_head"] / 1e6,
-        "storage_mb_without_head": cost["storage_without_head"] / 1e6,
-        "train_seconds": cost["train_seconds"],
-        "train_images_per_second": cost["train_images_per_second"],
-        "inference_images_per_second": cost["inference_images_per_second"],
-        "peak_mb": cost["peak_bytes"] / 1e6,
-        "pe": pe(means[headline] / 100, trained),
+        **{name: column.value(cost) for name, column in NAMED.items()},
         "coverage": sum(map(bool, scores.values())) / len(scores),
         "seeds": min(len(values) for values in scores.values()),
         "failed": int((part["status"] == "failed").sum()),
@@ -145,11 +112,11 @@ def _seen(part: pd.DataFrame) -> list[str]:
 
 def _mean_costs(done: pd.DataFrame, groups: Groups) -> dict[str, float]:
     """The mean over datasets of the mean over seeds; NaN where a run of them lacks the number."""
-    numbers, keys = done[list(MEASURED)].to_numpy(dtype=float), done["dataset"].map(key_of).to_numpy()
+    numbers, keys = done[list(MEASURES)].to_numpy(dtype=float), done["dataset"].map(key_of).to_numpy()
     per_dataset = {key: numbers[keys == key].mean(axis=0) for key in set(keys)}
-    missing = np.full(len(MEASURED), math.nan)
+    missing = np.full(len(MEASURES), math.nan)
     means = np.mean([per_dataset.get(key, missing) for key in datasets(groups)], axis=0)
-    return dict(zip(MEASURED, map(float, means), strict=True))
+    return dict(zip(MEASURES, map(float, means), strict=True))
 
 
 def _refuse_strangers(frame: pd.DataFrame, keys: tuple[str, ...]) -> None:

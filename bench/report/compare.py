@@ -11,7 +11,8 @@ import pandas as pd
 from bench.core.errors import UsageError
 from bench.report import statistics
 from bench.report.aggregate import leaderboard
-from bench.report.cells import DASH, aligned, human, missing, one, three
+from bench.report.cells import DASH, aligned, missing, one, three
+from bench.report.columns import NAMED
 from bench.report.standings import Groups, Headline, Standings, datasets, over_datasets, score_array
 from bench.report.statistics import Estimate, WinTieLoss
 
@@ -207,7 +208,7 @@ def _cells(rows: pd.DataFrame, name: str) -> list[str]:
     if name == "seeds":
         return [f"{value:.0f}" for value in rows[name]]
     if "cost" in rows.columns:
-        shows = [human if cost.startswith("params") and name != "ratio" else three for cost in rows["cost"]]
+        shows = [three if name == "ratio" else NAMED[cost].show for cost in rows["cost"]]
         return [DASH if missing(value) else show(value) for show, value in zip(shows, rows[name], strict=True)]
     shown = {"first": one, "second": one, "p": _p_cell, "p_holm": _p_cell}.get(name, "{:+.2f}".format)
     return [DASH if missing(value) else shown(float(value)) for value in rows[name]]

@@ -15,19 +15,15 @@ import pandas as pd
 
 from bench.core.record import Compute, Cost, Milestone, Params, Record, Storage
 from bench.core.spec import Protocol, identity
+from bench.report.columns import MEASURES, measures_of_run
 
 IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "protocol_digest", "settings")
 RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "metric", "score", "val")
-COST = (
-    *("params_method", "params_deployed", "params_head", "params_total", "params_with_gradient"),
-    *("storage_with_head", "storage_without_head"),
-    *("macs_unmerged", "flops_unmerged", "macs_merged", "flops_merged", "flops_linear_conv", "flops_counter"),
-    *("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_bytes"),
-)
+COST = (*MEASURES, "flops_counter")
 DEVICE = ("pretrained_on", "device", "device_name", "started", "seconds")
 PHASES = ("milestones",)  # as JSON, which few ask for: `milestones_of` reads it
 COLUMNS = IDENTITY + RUN + COST + DEVICE + PHASES
-NUMBERS = ("score", "val", *(name for name in COST if name != "flops_counter"), "seconds")
+NUMBERS = ("score", "val", *MEASURES, "seconds")
 PARTS: Mapping[str, type] = {"params": Params, "storage_bytes": Storage, "unmerged": Compute}  # of a milestone
 NO_COST: Mapping[str, None] = dict.fromkeys(COST)
 
@@ -130,25 +126,8 @@ def _printable(text: str) -> str:
 
 
 def _cost(cost: Cost) -> dict[str, Cell]:
-    return {
-        "params_method": _number(cost.params.method),
-        "params_deployed": _number(cost.params.deployed),
-        "params_head": _number(cost.params.head),
-        "params_total": _number(cost.params.total),
-        "params_with_gradient": _number(cost.params.with_gradient),
-        "storage_with_head": _number(cost.storage_bytes.with_head),
-        "storage_without_head": _number(cost.storage_bytes.without_head),
-        "macs_unmerged": _number(cost.unmerged.macs),
-        "flops_unmerged": _number(cost.unmerged.flops),
-        "macs_merged": _number(cost.merged.macs if cost.merged else None),
-        "flops_merged": _number(cost.merged.flops if cost.merged else None),
-        "flops_linear_conv": _number(cost.unmerged.flops_linear_conv),
-        "flops_counter": cost.flops_counter,
-        "train_seconds": _number(cost.train_seconds),
-        "train_images_per_second": _number(cost.train_images_per_second),
-        "inference_images_per_second": _number(cost.inference_images_per_second),
-        "peak_bytes": _number(cost.peak_bytes),
-    }
+    measures = {name: _number(value) for name, value in measures_of_run(cost).items()}
+    return {**measures, "flops_counter": cost.flops_counter}
 
 
 def _number(value: float | None) -> float | None:

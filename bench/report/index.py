@@ -141,7 +141,8 @@ def _beginning(body: bytes) -> bytes:
 def _maker() -> str:
     """Digest of the code that makes a row of a record file: an index of other code may hold other rows."""
     here = Path(__file__)
-    files = [here, here.with_name("frame.py"), *(Path(record.__file__).with_name(f"{n}.py") for n in READERS)]
+    parsing = [Path(record.__file__).with_name(f"{name}.py") for name in READERS]
+    files = [here, *(here.with_name(f"{name}.py") for name in ("frame", "columns")), *parsing]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from matplotlib.patches import Patch
 
 from bench.core.record import Milestone
 from bench.report.aggregate import NAMES, Row, mean
+from bench.report.columns import MEASURES, NAMED, measures_of_model
 from bench.report.frame import key_of, milestones_of
 from bench.report.plots import empty, save
 from bench.report.standings import Groups, Headline, datasets
@@ -59,14 +61,9 @@ def _by_row(frame: pd.DataFrame) -> dict[Row, list[Run]]:
 
 
 def _cost(milestone: Milestone, cost: str) -> float:
-    costs: Mapping[str, float] = {
-        "params_trained": milestone.params.deployed + milestone.params.head,
-        "params_deployed": milestone.params.deployed,
-        "gflops_unmerged": milestone.unmerged.flops / 1e9,
-        "storage_mb": milestone.storage_bytes.with_head / 1e6,
-        "storage_mb_without_head": milestone.storage_bytes.without_head / 1e6,
-    }
-    return costs.get(cost, float("nan"))
+    """NaN where a milestone does not tell it, as of a merged model."""
+    measures = {name: math.nan if value is None else value for name, value in measures_of_model(milestone).items()}
+    return NAMED[cost].value({**dict.fromkeys(MEASURES, math.nan), **measures})
 
 
 def neurons(frame: pd.DataFrame, path_stem: Path, suite: str = "", keys: Sequence[str] = ()) -> list[Path]:

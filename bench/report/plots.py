@@ -25,6 +25,7 @@ from matplotlib.lines import Line2D
 from bench.core.store import write_atomically
 from bench.report.aggregate import Row
 from bench.report.cells import unique
+from bench.report.columns import NAMED
 from bench.report.labels import Array, place
 from bench.report.standings import Groups, Headline, datasets
 from bench.report.statistics import pareto
@@ -34,16 +35,6 @@ Trail = Sequence[tuple[float, float]]  # (cost, headline in %) at the end of eac
 DPI = 150
 SCALES = (1.0, 1.25, 1.5, 1.8, 2.2)  # of a figure of 8 x 5.2 inches
 MARKERS = "os^DvPX<>p"
-COSTS = {
-    "params_trained": "trained parameters of the final model, head included",
-    "params_method": "trained parameters at their most, without head",
-    "params_deployed": "trained parameters of the final model, without head",
-    "trained_percent": "trained parameters, % of the deployed model",
-    "gflops_unmerged": "GFLOPs of one image's forward pass, nothing merged",
-    "gflops_merged": "GFLOPs of one image's forward pass, merged into the backbone",
-    "storage_mb": "stored megabytes, head included",
-    "storage_mb_without_head": "stored megabytes, without head",
-}
 HEADLINES = {"mean_datasets": "accuracy in %, mean over datasets", "mean_groups": "accuracy in %, mean over groups"}
 
 
@@ -74,7 +65,7 @@ def tradeoff_figure(
         with mpl.rc_context(_style("ticks")):
             axes = figure.add_subplot()
             lines = _points(axes, shown, cost, headline, trails or {})
-        axes.set_xlabel(COSTS.get(cost, cost))
+        axes.set_xlabel(NAMED[cost].axis)
         axes.set_ylabel(HEADLINES[headline])
         axes.set_title(_title(table, suite), fontsize=10, loc="left")
         _footer(figure, left_out, bool(shown["ci95_low"].notna().any()), bool(trails))

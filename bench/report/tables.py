@@ -17,23 +17,25 @@ from bench.report.cells import (
     DASH,
     aligned,
     column,
-    human,
     missing,
     one,
     pipe,
     safe,
     short,
-    thousandths,
-    three,
     unique,
     whole,
 )
+from bench.report.columns import COLUMNS, NAMED
 from bench.report.frame import key_of
 from bench.report.standings import Groups, Headline, Standings, score_array
 
 WHOLE = ("seeds", "failed", "skipped", "tie_group", "rank_best", "rank_worst")
-DECIMALS = {**dict.fromkeys(MEANS, ".4f"), **dict.fromkeys(WHOLE, ".0f"), "coverage": ".4f", "pe": ".6f"}
+DECIMALS = {**dict.fromkeys(MEANS, ".4f"), **dict.fromkeys(WHOLE, ".0f"), "coverage": ".4f"}
+DECIMALS |= {name: cost.digits for name, cost in NAMED.items()}
 TEXT = ("method", "variant", "backbone", "ties_over", *ORIGIN, SEEN)
+FIRST = ("params_trained", "trained_percent", "params_deployed", "params_method", "params_head")  # for readers
+FOR_READERS = [*map(NAMED.__getitem__, FIRST), *(c for c in COLUMNS if c.heading and c.name not in FIRST)]
+IN_A_TERMINAL = {"params": "params_trained", "GFLOPs": "gflops_unmerged", "MB": "storage_mb", "PE": "pe"}
 SEEN_MARK = "‡"
 MEAN_NAMES = {"mean_datasets": "mean (datasets)", "mean_groups": "mean (groups)"}
 PRETRAINED = "pretrained on this data, so its scores there say nothing about transfer"
@@ -94,16 +96,8 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Head
     for name in ("mean_datasets", "mean_groups"):
         cells = with_interval(rows, name) if name == headline else column(rows, name, one)
         columns[MEAN_NAMES[name]] = _bold(cells, first_tied(rows, headline)) if name == headline else cells
-    columns["trained"] = column(rows, "params_trained", human)
-    columns["% of all"] = column(rows, "trained_percent", three)
-    columns["method only"] = column(rows, "params_deployed", human)
-    columns["at most"] = column(rows, "params_method", human)
-    columns["head"] = column(rows, "params_head", human)
-    columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
-    columns["merged"] = column(rows, "gflops_merged", three)
-    columns["MB"] = column(rows, "storage_mb", three)
-    columns["MB, no head"] = column(rows, "storage_mb_without_head", three)
-    columns["PE"] = column(rows, "pe", thousandths)
+    for cost in FOR_READERS:
+        columns[cost.heading] = column(rows, cost.name, cost.show)
     columns["seeds"] = [str(count) for count in rows["seeds"]]
     if (rows["coverage"] < 1).any():
         columns["coverage"] = [f"{100 * share:.0f} %" for share in rows["coverage"]]
@@ -198,13 +192,8 @@ def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: 
         "rank: the ranks a row may have; tie group: 1 holds the first row and all not told apart from it, 2 the first "
         "of the others, and so on; bold: group 1. Rows are told apart by their paired differences over "
         f"{over}, at 95 % for all pairs of a table at once (Holm)",
-        "trained: trained parameters of the final model, head included; % of all: of the whole model's; method only: "
-        "without the head; at most: the most the method had while training, which is more where it prunes; head: the "
-        "classifier. This and all below: means over datasets",
-        f"GFLOPs: 1e9 floating-point operations of one image's forward pass (1 MAC = 2 FLOPs), counted by {counters}; "
-        f"merged: with the method folded into the backbone, {DASH} where it cannot be",
-        "MB: 1e6 bytes of the safetensors file that turns the backbone into the model; with and without head",
-        f"PE: {headline} x exp(-log10(P / 1e8 + 1)), the mean in [0, 1], P = trained (ELEVATER, Li et al. 2022)",
+        *(f"{cost.heading}: {cost.meaning}" for cost in FOR_READERS),
+        f"costs are means over datasets; operations were counted by {counters}",
         "seeds: the smallest number of finished seeds over the datasets",
     )
     return "\n".join(f"- {line}." for line in lines)
@@ -242,10 +231,8 @@ def _terminal_columns(rows: pd.DataFrame, headline: Headline) -> tuple[dict[str,
         keys.append(_heading(name, columns) + _mark(name, rows))
         columns[keys[-1]] = column(rows, name, one)
     columns[headline] = with_interval(rows, headline)
-    columns["params"] = column(rows, "params_trained", human)
-    columns["GFLOPs"] = column(rows, "gflops_unmerged", three)
-    columns["MB"] = column(rows, "storage_mb", three)
-    columns["PE"] = column(rows, "pe", thousandths)
+    for heading, name in IN_A_TERMINAL.items():
+        columns[heading] = column(rows, name, NAMED[name].show)
     if rows["seeds"].nunique() > 1:
         columns["seeds"] = [str(count) for count in rows["seeds"]]
     if rows["failed"].any():
