@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 OUT ?= results
 
-.PHONY: leaderboard test lint clean
+.PHONY: leaderboard test lint floors clean
 
 leaderboard: $(VENV)/installed
 	$(VENV)/bin/bench run --method linear_probe,lora,mimi --suite pocket --seeds 0 --out $(OUT)
@@ -15,7 +15,11 @@ test: $(VENV)/installed-dev lint
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+floors:  # the lowest versions that pyproject.toml allows; brings a second PyTorch
+	.ci/floors $(VENV)-floors
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,4 +33,4 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-floors

@@ -6,13 +6,16 @@ import importlib
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from packaging.requirements import Requirement
+
 from bench.core.errors import UsageError
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "matplotlib", "seaborn", "safetensors")
+DISTRIBUTION = "petbench"
+EXTRAS = ("cvt", "slurm", "hub")  # those of users
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,7 @@ class Finding:
 def examine(data_root: Path | None = None) -> list[Finding]:
     """`data_root`: None for the default one."""
     findings = [Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")]
-    for name in PACKAGES:
-        try:
-            findings.append(Finding("ok", name, version(name)))
-        except PackageNotFoundError:
-            findings.append(Finding("problem", name, f"is not installed. pip install {name}"))
+    findings += _versions()
     for name in ("torch", "torchvision", "timm"):
         try:
             importlib.import_module(name)
@@ -39,6 +38,36 @@ def examine(data_root: Path | None = None) -> list[Finding]:
     if any(finding.level == "problem" for finding in findings):
         return findings
     return findings + _devices() + _weights() + _data(data_root)
+
+
+def _versions() -> list[Finding]:
+    """Every package that pyproject.toml asks for, in the version installed here, and whether that is recent enough."""
+    try:
+        needs = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+    except PackageNotFoundError:
+        remedy = "so that versions are not compared with what is needed. pip install --editable ."
+        return [Finding("note", DISTRIBUTION, f"is not installed, {remedy}")]
+    core = [_version(need, "problem") for need in needs if _asked_for(need, "")]
+    extra = [_version(need, "note") for need in needs if any(_asked_for(need, name) for name in EXTRAS)]
+    return core + [finding for finding in dict.fromkeys(extra) if finding not in core]
+
+
+def _asked_for(need: Requirement, extra: str) -> bool:
+    """Whether an installation with this extra asks for it, and one without would not."""
+    if need.marker is None:
+        return not extra
+    return need.marker.evaluate({"extra": extra}) and (not extra or not need.marker.evaluate({"extra": ""}))
+
+
+def _version(need: Requirement, level: Literal["note", "problem"]) -> Finding:
+    wanted = f"{need.name}{need.specifier}"
+    try:
+        found = version(need.name)
+    except PackageNotFoundError:
+        return Finding(level, need.name, f"is not installed. pip install '{wanted}'")
+    if need.specifier.contains(found, prereleases=True):
+        return Finding("ok", need.name, found)
+    return Finding(level, need.name, f"{found} is too old: bench needs {wanted}. pip install --upgrade '{wanted}'")
 
 
 def _devices() -> list[Finding]:

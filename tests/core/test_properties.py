@@ -566,7 +566,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
     old = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = out, err
     try:
-        code, codes = main.main(arguments), (0, 1, 2)
+        code, codes = main(arguments), (0, 1, 2)
     except SystemExit as stop:
         code, codes = int(stop.code or 0), (0, 2)
     finally:

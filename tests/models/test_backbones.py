@@ -108,6 +108,8 @@ def test_methods_attach_to_timm_models(
     ],
 )
 def test_a_backbone_of_another_kind_is_refused_by_name(name: str, part: str) -> None:
+    if not timm.is_model(name):
+        pytest.skip(f"timm {timm.__version__} has no {name}")
     with torch.device("meta"):
         model = backbones.create(name, classes=3, weights="random", device="meta")
     with pytest.raises(UnsupportedBackbone, match=f"^{part}.* is (not )?understood"):

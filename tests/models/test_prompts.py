@@ -251,7 +251,11 @@ def test_settings_without_sense_are_refused() -> None:
 
 def test_a_swin_that_does_not_end_with_an_average_is_refused() -> None:
     with torch.device("meta"):
-        net = build_view(timm.create_model(SWIN, num_classes=2, global_pool="max"))
+        try:
+            model = timm.create_model(SWIN, num_classes=2, global_pool="max")
+        except AssertionError:
+            pytest.skip(f"timm {timm.__version__} builds no such Swin")
+        net = build_view(model)
         with pytest.raises(Incompatible, match="final average"):
             VPTDeep().attach(net)
 

@@ -68,7 +68,7 @@ def test_the_loop_equals_a_bare_one_written_out() -> None:
     for (name, ours), theirs in zip(
         net.trainable_parameters().items(), bare.trainable_parameters().values(), strict=True
     ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-6, msg=name)
 
 
 def test_features_computed_once_train_the_same_head_as_features_computed_every_time(backbone: str) -> None:
