@@ -1,6 +1,7 @@
 """Plain data (TOML, JSON) into frozen dataclasses, strictly: all faults of one file are reported at once.
 
-Understood: bool, int, float, str, None, Literal, X | Y, tuple[X, ...], dict[str, X] and nested dataclasses.
+Understood: bool, int, float, str, None, Literal, X | Y, tuple[X, ...], dict[str, X] and nested dataclasses; also
+Annotated[X, Range(0, 1)] and Annotated[str, Pattern(...)], whose values must lie in the range or match as a whole.
 An int is read where a float is asked for; nothing else is converted.
 """
 
@@ -9,16 +10,46 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bench.core.errors import UsageError
 
 T = TypeVar("T")
 Reader = Callable[[Any, str, list[str]], Any]
 """reader(data, path, faults) is the value of `data`, or adds to `faults` what is wrong at `path`."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float = math.inf
+
+    def admits(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"at least {self.low:g}" if self.high == math.inf else f"between {self.low:g} and {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Texts that match `regex` as a whole; `wanted` says in words which they are."""
+
+    regex: str
+    wanted: str
+
+    def admits(self, value: str) -> bool:
+        return re.fullmatch(self.regex, value) is not None
+
+    def __str__(self) -> str:
+        return self.wanted
 
 
 def parse(cls: type[T], data: object, where: str) -> T:
@@ -50,7 +81,7 @@ def _fields(cls: type) -> dict[str, tuple[Reader, bool]]:
 
     Readers are not kept by type: `int | float` and `float | int` are equal, and read 3 differently.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     missing = dataclasses.MISSING
     return {
         f.name: (_reader(hints[f.name]), f.default is missing and f.default_factory is missing)
@@ -65,6 +96,8 @@ def _reader(kind: Any) -> Reader:
         return lambda data, path, faults: data
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return lambda data, path, faults: _read_dataclass(kind, data, path, faults)
+    if origin is Annotated:
+        return _checked_reader(_reader(args[0]), args[1])
     if origin is Literal:
         return lambda data, path, faults: _read_literal(args, data, path, faults)
     if origin in (Union, types.UnionType):
@@ -76,6 +109,17 @@ def _reader(kind: Any) -> Reader:
     if kind is float:
         return _read_float
     return _plain_reader(type(None) if kind is None else kind)
+
+
+def _checked_reader(read: Reader, check: Range | Pattern) -> Reader:
+    def read_checked(data: Any, path: str, faults: list[str]) -> Any:
+        before = len(faults)
+        value = read(data, path, faults)
+        if len(faults) == before and not check.admits(value):
+            faults.append(_not(data, path, str(check)))
+        return value
+
+    return read_checked
 
 
 def _plain_reader(kind: type) -> Reader:
@@ -143,12 +187,20 @@ def _union_reader(args: tuple[Any, ...]) -> Reader:
         nested = [
             attempt
             for attempt, arg in zip(attempts, args, strict=True)
-            if dataclasses.is_dataclass(arg) and isinstance(data, Mapping)
+            if (dataclasses.is_dataclass(arg) and isinstance(data, Mapping)) or _admits_kind(arg, data)
         ]
         faults.extend(nested[0] if nested else [_not(data, path, " or ".join(_name(arg) for arg in args))])
         return data
 
     return read
+
+
+def _admits_kind(arg: Any, data: Any) -> bool:
+    """Whether `data` has the type that the check of `arg` is about: then the check's fault is the one to tell."""
+    if get_origin(arg) is not Annotated or isinstance(data, bool):
+        return False
+    kind = get_args(arg)[0]
+    return isinstance(data, (int, float) if kind is float else kind)
 
 
 def _keeps(kind: type, args: tuple[Any, ...]) -> bool:
@@ -199,6 +251,7 @@ def _not(data: Any, path: str, wanted: str) -> str:
 def _name(kind: Any) -> str:
     names: dict[Any, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     names |= {None: "absent", type(None): "absent"}
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if kind in names:
         return names[kind]
     return {tuple: "a list", dict: "a table", Mapping: "a table"}.get(get_origin(kind) or kind, str(kind))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from bench.core.schema import plain
+from bench.core.schema import Pattern, Range, plain
+
+NAME = r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+"""One part of a name of a method, a backbone or a dataset. Names become folders of the results."""
+
+NAME_BYTES = 200
 
 Value = bool | int | float | str | tuple[str, ...] | None
 
@@ -69,17 +75,31 @@ class Protocol:
             raise ValueError("choose = 'validation' needs train_on = 'train': a chosen epoch must not train on val")
 
 
+Weights = Annotated[str, Pattern("pretrained|random|sha256:[0-9a-f]{16}", "pretrained, random or sha256:<16 digits>")]
+Fingerprint = Annotated[str, Pattern("([0-9a-f]{16,64})?", "a sha256 in hexadecimal digits")]
+
+
 @dataclass(frozen=True)
 class RunSpec:
     method: str
-    method_version: int
+    method_version: Annotated[int, Range(0)]
     params: Mapping[str, Value]  # every hyper-parameter of the method
     backbone: str  # full timm tag, or a pocket backbone
-    weights: str  # "pretrained", "random", or "sha256:..." of a weight file
-    dataset: str
-    fingerprint: str  # sha256 of the data as read
+    weights: Weights  # "pretrained", "random", or "sha256:..." of a weight file
+    dataset: str  # suite/key
+    fingerprint: Fingerprint  # sha256 of the data as read
     protocol: Protocol
-    seed: int
+    seed: Annotated[int, Range(0)]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a name could not be one folder or file of the results."""
+        for name, parts in (("method", 1), ("backbone", 4), ("dataset", 4)):
+            value = getattr(self, name)
+            if re.fullmatch(f"{NAME}(/{NAME}){{0,{parts - 1}}}", value) is None or len(value.encode()) > NAME_BYTES:
+                raise ValueError(
+                    f"{name} = {value[:NAME_BYTES]!r} is not a name: a name has 1 to {NAME_BYTES} bytes, begins with "
+                    f"no dot and holds no {'slash, ' if parts == 1 else ''}backslash or control character"
+                )
 
     def canonical(self) -> str:
         """Tight JSON with sorted keys; NaN and infinities are refused."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bench.core.record import Compute, Cost, Params, Storage
 from bench.report.cells import human, thousandths, three
-from bench.report.statistics import pe
+from bench.core.record import pe
 
 Numbers = Mapping[str, float]  # a measure, or "score", the headline in [0, 1] -> its mean; NaN where one is missing
 

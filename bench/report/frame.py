@@ -21,8 +21,9 @@ IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "
 RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "metric", "score", "val")
 COST = (*MEASURES, "flops_counter")
 DEVICE = ("pretrained_on", "device", "device_name", "started", "seconds")
+MADE = ("code", "harness_sha256", "weights_sha256", "transform", "torch", "dtype")  # what changes numbers unasked
 PHASES = ("milestones",)  # as JSON, which few ask for: `milestones_of` reads it
-COLUMNS = IDENTITY + RUN + COST + DEVICE + PHASES
+COLUMNS = IDENTITY + RUN + COST + DEVICE + MADE + PHASES
 NUMBERS = ("score", "val", *MEASURES, "seconds")
 PARTS: Mapping[str, type] = {"params": Params, "storage_bytes": Storage, "unmerged": Compute}  # of a milestone
 NO_COST: Mapping[str, None] = dict.fromkeys(COST)
@@ -115,6 +116,12 @@ def row(record: Record) -> dict[str, Cell]:
         "device_name": provenance.device_name,
         "started": provenance.started,
         "seconds": _number(provenance.seconds),
+        "code": provenance.code,
+        "harness_sha256": provenance.harness_sha256,
+        "weights_sha256": provenance.weights_sha256 or None,
+        "transform": provenance.transform or None,
+        "torch": provenance.versions.get("torch"),
+        "dtype": provenance.dtype,
         "milestones": json.dumps([_plain(end) for end in record.milestones]) if record.milestones else None,
     }
     return {name: _printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}

@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from bench.core.record import pe
+
 Array = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Adjust = Literal["holm", "none"]
@@ -219,17 +221,6 @@ def bounds(values: npt.ArrayLike, weights: npt.ArrayLike, low: float = 0.0, high
     array, shares = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
     worst, best = (np.where(np.isfinite(array), array, end) for end in (low, high))
     return (shares * worst).sum(axis=-1), (shares * best).sum(axis=-1)
-
-
-def pe(score: float, trained: float, scale: float = 1e8) -> float:
-    """Performance efficiency, score * exp(-log10(P / 1e8 + 1)); P: trained parameters, head included.
-
-    Li et al., "ELEVATER", NeurIPS 2022 Datasets and Benchmarks, arXiv 2204.08790. The score lies in [0, 1]. NaN of a
-    record made by hand whose P is negative.
-    """
-    if trained < 0:
-        return math.nan
-    return score * math.exp(-math.log10(trained / scale + 1))
 
 
 def pe_sensitivity(

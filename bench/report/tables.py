@@ -172,7 +172,7 @@ def _troubles(runs: pd.DataFrame) -> list[str]:
         label = method if variant == "default" else f"{method} ({variant})"
         hit = {key: sorted(runs["seed"]) for key, runs in part.groupby(part["dataset"].map(key_of))}
         where = ", ".join(f"{key} (seed {', '.join(map(str, seeds))})" for key, seeds in hit.items())
-        lines.append(f"- {status}: {safe(label)} on {safe(where)}: {safe(reason.splitlines()[0])}")
+        lines.append(f"- {status}: {safe(label)} on {safe(where)}: {safe(next(iter(reason.splitlines()), ''))}")
     return ["\n".join(lines)] if lines else []
 
 

@@ -13,7 +13,7 @@ GROUPS = {
 KEYS = tuple(key for keys in GROUPS.values() for key in keys)
 PROTOCOL = Protocol("pocket@v1", "adamw", 1e-3, 0.0, 8, 0.1, 20, "train+val", "last", (0, 1, 2))
 PROVENANCE = Provenance(
-    "measured", "abc", "m", "w", "t", None, "cpu", "a cpu", "float32", 1, "h", {}, "2025-01-01", 9.0
+    "measured", "abc123abc123", "0a" * 8, "0b" * 8, "t", None, "cpu", "a cpu", "float32", 1, "h", {}, "2025-01-01", 9.0
 )
 
 
@@ -34,7 +34,7 @@ def make(
     protocol: Protocol = PROTOCOL,
     version: int = 1,
     rule: str = "last",
-    fingerprint: str = "sha256:1",
+    fingerprint: str = "01" * 32,
     suite: str = "pocket",
     status: str = "failed",
     reason: str = "RuntimeError: out of memory",

@@ -6,7 +6,20 @@ from bench.core.record import Compute, Cost, Params, Provenance, Record, Scores,
 from helpers.specs import SPEC
 
 PROVENANCE = Provenance(
-    "measured", "abc", "m", "w", "t", None, "cpu", "a cpu", "float32", 2, "here", {"torch": "2"}, "2026-01-01", 1.0
+    "measured",
+    "abc123abc123",
+    "0a" * 8,
+    "0b" * 8,
+    "t",
+    None,
+    "cpu",
+    "a cpu",
+    "float32",
+    2,
+    "here",
+    {"torch": "2"},
+    "2026-01-01",
+    1.0,
 )
 COST = Cost(Params(10, 5, 50, 1000, 60), Storage(300, 100), Compute(50, 100), None, "counter", 1.0, 2.0, 3.0, None)
 DONE = Record(SPEC, "done", PROVENANCE, scores=Scores("top1", "last", 0.5, 100), cost=COST)

@@ -154,7 +154,7 @@ def test_what_does_not_compare_is_refused_unless_asked_for(options: dict[str, An
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (make("full", "digits", 0, 0.5, fingerprint="sha256:2"), "pocket/digits has 2 fingerprints"),
+        (make("full", "digits", 0, 0.5, fingerprint="02" * 32), "pocket/digits has 2 fingerprints"),
         (make("lora", "digits", 0, 0.6), "more than one record of pocket/digits, seed 0"),
         (make("lora", "digits", 1, 0.6, version=2), "different hyper-parameters or versions"),
         (make("lora", "digits", 1, 0.6, rule="validation"), "mixes the rules last, validation in one row"),
