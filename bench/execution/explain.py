@@ -103,11 +103,16 @@ def _provenance(record: Record, plugins: Sequence[Path]) -> list[str]:
     from importlib.metadata import version
 
     from bench.models import registry
+    from bench.training import provenance
 
     made, lines = record.provenance, []
     digest = registry.source_digest(registry.load(record.spec.method, plugins))
     if digest != made.method_sha256:
         lines.append("the method's file has changed since; if its numbers do, raise its `version`")
+    if made.harness_sha256 is None:
+        lines.append("made before records named the harness's own code: whether that has changed since is not known")
+    elif made.harness_sha256 != provenance.harness_digest():
+        lines.append("the harness's own code (models, training) has changed since: its numbers may differ")
     for name in ("torch", "timm"):
         if (old := made.versions.get(name)) and old.split("+")[0] != version(name).split("+")[0]:
             lines.append(f"made with {name} {old}, here is {version(name)}")

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.core.record import Compute, Cost, Params, Storage
+from bench.core.record import Compute, Cost, Params, Storage, pe
 from bench.report.cells import human, thousandths, three
-from bench.core.record import pe
 
 Numbers = Mapping[str, float]  # a measure, or "score", the headline in [0, 1] -> its mean; NaN where one is missing
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench.core.errors import BadData, BenchError, Incompatible, UnsupportedBackbone, UsageError
-from bench.core.record import Cost, Failure, Milestone, Params, Record, Scores
+from bench.core.record import Cost, Failure, Milestone, Params, Record, Scores, pe
 from bench.core.store import Store, write_atomically
 from bench.data import fewshot
 from bench.models import backbones, cost
@@ -44,7 +44,7 @@ def execute(
     if store and (existing := store.find(job.spec)) is not None and existing.status == "done":
         return existing  # made by another process meanwhile
     started, clock = datetime.now(UTC), time.perf_counter()
-    provenance.code_version()  # before a commit made meanwhile could blur it
+    provenance.code_version(), provenance.harness_digest()  # before an edit made meanwhile could blur them
     notes: dict[str, str] = {}
     files: dict[str, np.ndarray] = {}
 
@@ -64,13 +64,12 @@ def execute(
         results = _run(job, notes, files, on_progress, checkpoints)
         record = finish("done", None, **results)
     except (Incompatible, UnsupportedBackbone) as error:
-        record = finish("skipped", str(error))
+        record = finish("skipped", reason_of(error))
     except UsageError:
         raise
     except Exception as error:
         lines = traceback.format_exc()
-        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        record = finish("failed", reason, failure=failure_of(error), log=log.name if log else None)
+        record = finish("failed", reason_of(error), failure=failure_of(error), log=log.name if log else None)
         if log:
             check_lease()
             write_atomically(log, lambda file: file.write_text(lines, encoding="utf-8"))
@@ -94,6 +93,14 @@ def lost(job: Job, reason: str, attempts: int) -> Record:
         failure="node",
         attempts=attempts,
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """What a record says of an error, never empty: its message, after the name of its class unless that is ours."""
+    message, name = str(error).strip(), type(error).__name__
+    if not message:
+        return name
+    return message if isinstance(error, BenchError) else f"{name}: {message}"
 
 
 def failure_of(error: Exception) -> Failure:
@@ -143,9 +150,10 @@ def _run(
     metric = job.card.metric
     score = metrics.score(metric, logits, test.labels)
     largest = trained.max_trainable_params - cost.head_params(net)
+    deployed = cost.method_params(trained.reported) + cost.head_params(trained.reported)
     merged = cost.merged(job.method, trained.reported)
     return {
-        "scores": Scores(metric, protocol.choose, score, len(test), trained.val),
+        "scores": Scores(metric, protocol.choose, score, len(test), trained.val, pe(score, deployed)),
         "cost": Cost(
             params=_params(trained.reported, largest, trained.params_with_grad),
             storage_bytes=cost.storage(trained.reported),

@@ -43,7 +43,7 @@ def make_job(
     """The job of one run of the method called `name`.
 
     `weights` is "pretrained", "random", or the path of a safetensors file, whose digest then enters the spec. Raises
-    UsageError where it is none of them.
+    UsageError where it is none of them, or where a name could not be a folder of the results.
     """
     file = None
     if weights not in ("pretrained", "random"):
@@ -51,8 +51,11 @@ def make_job(
         if not file.is_file():
             raise UsageError(f"--weights {weights} is neither 'pretrained' nor 'random' nor a file.")
         weights = f"sha256:{file_digest(file)}"
-    spec = RunSpec(name, method.version, params(method), backbone, weights, card.name, card.fingerprint, protocol, seed)
-    return Job(spec, method, card, data_root, source, file, device)
+    question = (name, method.version, params(method), backbone, weights, card.name, card.fingerprint, protocol, seed)
+    try:
+        return Job(RunSpec(*question), method, card, data_root, source, file, device)
+    except ValueError as error:
+        raise UsageError(f"{error}. Rename the file or folder that it comes from.") from error
 
 
 @cache

@@ -19,6 +19,10 @@ from bench.core.record import Provenance
 from bench.models import backbones, registry
 from bench.training.job import Job
 
+HARNESS = ("core/spec.py", "data/augment.py", "data/fewshot.py", "data/prepare.py", "data/splits.py")
+HARNESS_ROOMS = ("models", "training")
+"""Files and folders of the package whose code can change a run's numbers."""
+
 
 def of(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Provenance:
     """How a record's numbers came about; `notes` are what the run found out on its way."""
@@ -39,7 +43,21 @@ def of(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Pr
         seconds=seconds,
         job=batch_job(),
         shots_sha256=notes.get("shots_sha256"),
+        harness_sha256=harness_digest(),
     )
+
+
+@cache
+def harness_digest() -> str:
+    """Digest of the harness's own code that can change numbers, as it was when this process first asked.
+
+    Comments, docstrings and layout do not matter. Where data are read from does not either: the fingerprint of the
+    data, part of every spec, tells of that.
+    """
+    package = Path(__file__).parents[1]
+    files = [package / name for name in HARNESS]
+    files += [path for room in HARNESS_ROOMS for path in sorted((package / room).glob("*.py"))]
+    return registry.code_digest(path.read_text(encoding="utf-8") for path in files)
 
 
 def compatibility_key(job: Job) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pandas as pd
 import pytest
@@ -34,8 +34,8 @@ from bench.cli.main import main
 from bench.core import configs
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Record, from_json
-from bench.core.schema import parse, plain
-from bench.core.spec import Protocol, RunSpec, identity, omit_default
+from bench.core.schema import Range, parse, plain
+from bench.core.spec import NAME, Protocol, RunSpec, identity, omit_default
 from bench.core.store import Store
 from bench.models import registry
 from bench.models.method import Method, build, params, variant
@@ -64,6 +64,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
     ["lora", "pocket/digits", "last", "\udcff", "\n|"]
 )
+NAMES = st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name.encode()) < 90)
 BOUNDED: Mapping[tuple[type, str], st.SearchStrategy[Any]] = {
     (Protocol, "epochs"): st.integers(1),
     (Protocol, "batch_size"): st.integers(1),
@@ -71,6 +72,9 @@ BOUNDED: Mapping[tuple[type, str], st.SearchStrategy[Any]] = {
     (Protocol, "shots"): st.none() | st.integers(1),
     (Protocol, "lr"): st.floats(0, 1e9, exclude_min=True),
     (Protocol, "warmup"): st.floats(0, 1, exclude_max=True),
+    (RunSpec, "method"): NAMES,
+    (RunSpec, "backbone"): NAMES,
+    (RunSpec, "dataset"): st.builds("{}/{}".format, NAMES, NAMES),
 }
 
 
@@ -79,6 +83,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     origin, args = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return instances(kind)
+    if origin is Annotated:
+        return within(*args)
     if origin is Literal:
         return st.sampled_from(args)
     if origin in (Union, types.UnionType):
@@ -91,12 +97,21 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     return simple[kind]
 
 
+def within(kind: type, check: Any) -> st.SearchStrategy[Any]:
+    """Values of a plain type that the schema's range or pattern admits."""
+    if not isinstance(check, Range):
+        return st.from_regex(check.regex, fullmatch=True)
+    high = None if check.high == float("inf") else check.high
+    numbers = st.integers(int(check.low), high and int(high)) if kind is int else st.floats(check.low, high)
+    return numbers.filter(lambda number: number != float("inf"))
+
+
 def instances(cls: type) -> st.SearchStrategy[Any]:
     """Values of a dataclass; those that it refuses are not tried."""
 
     @st.composite
     def made(draw: st.DrawFn) -> Any:
-        hints = get_type_hints(cls)
+        hints = get_type_hints(cls, include_extras=True)
         chosen = {
             f.name: draw(BOUNDED.get((cls, f.name), values(hints[f.name])))
             for f in dataclasses.fields(cls)
@@ -116,10 +131,10 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
 
 def consistent(draw: st.DrawFn, chosen: dict[str, Any]) -> dict[str, Any]:
     """What a record's status asks for."""
-    hints = get_type_hints(Record)
+    hints = get_type_hints(Record, include_extras=True)
     status = draw(st.sampled_from(get_args(hints["status"])))
     if status != "done":
-        return {"status": status, "scores": None, "cost": None, "reason": chosen["reason"] or "why"} | (
+        return {"status": status, "scores": None, "cost": None, "reason": (chosen["reason"] or "").strip() or "why"} | (
             {} if status == "failed" or "failure" not in hints else {"failure": None}
         )
     found = {name: draw(values(get_args(hints[name])[0])) for name in ("scores", "cost")}
@@ -201,7 +216,7 @@ def test_a_digest_survives_json_and_any_order_of_fields_and_keys(spec: RunSpec, 
 def test_a_spec_with_one_other_field_has_another_digest(spec: RunSpec, data: st.DataObject) -> None:
     def changed(thing: Any, names: list[str]) -> Any:
         name = data.draw(st.sampled_from(names))
-        kind = get_type_hints(type(thing))[name]
+        kind = get_type_hints(type(thing), include_extras=True)[name]
         value = data.draw(BOUNDED.get((type(thing), name), values(kind)))
         assume(repr(value) != repr(getattr(thing, name)))  # 1, 1.0 and True are equal, and are three questions
         try:

@@ -18,15 +18,16 @@ from bench.core.store import Store
 from bench.execution import explain
 from bench.execution import plan as planning
 from bench.models import registry
+from bench.training import provenance
 
 NOW: RunSpec = job().spec  # as it would be asked today
 PLUGIN = (Path(__file__).parents[2] / "README.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 def recorded(root: Path, spec: RunSpec, record: Record = DONE) -> RunSpec:
-    made = dataclasses.replace(
-        record.provenance, method_sha256=registry.source_digest(registry.load("lora")), versions={}
-    )
+    method = registry.source_digest(registry.load("lora"))
+    harness = provenance.harness_digest()
+    made = dataclasses.replace(record.provenance, method_sha256=method, harness_sha256=harness, versions={})
     Store(root).write(dataclasses.replace(record, spec=spec, provenance=made))
     return spec
 
@@ -90,6 +91,14 @@ def test_what_changed_beside_the_question_is_told_and_the_record_counts(tmp_path
     counts, lines = told(tmp_path, NOW)
     assert counts and any("method's file has changed" in line for line in lines)
     assert any(line.startswith("made with torch 1.0, here is ") for line in lines)
+    assert any("whether that has changed since is not known" in line for line in lines)
+
+
+def test_a_changed_harness_is_told_and_the_record_counts(tmp_path: Path) -> None:
+    made = dataclasses.replace(DONE.provenance, harness_sha256="ff" * 8)
+    Store(tmp_path).write(dataclasses.replace(DONE, spec=NOW, provenance=made))
+    counts, lines = told(tmp_path, NOW)
+    assert counts and any("the harness's own code (models, training) has changed since" in line for line in lines)
 
 
 def test_a_planned_run_without_a_record_is_held_against_its_neighbours(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from helpers.images import paint
 from helpers.jobs import job
 
 from bench.core.errors import Incompatible, UsageError
+from bench.core.record import pe
 from bench.core.spec import stream
 from bench.core.store import Store
 from bench.data.readers import folder
@@ -17,8 +19,8 @@ from bench.models import backbones, registry
 from bench.models.method import Method
 from bench.models.registry import load
 from bench.models.view import ModelView
-from bench.training import setup
-from bench.training.execute import execute
+from bench.training import provenance, setup
+from bench.training.execute import execute, reason_of
 from bench.training.setup import prepare_model
 
 
@@ -77,6 +79,8 @@ class Broken(Method):
             raise RuntimeError("a bug of the plugin")
         if self.how == "refuse":
             raise Incompatible("needs a class token")
+        if self.how == "mute":
+            raise Incompatible
         raise UsageError("the question is wrong")
 
 
@@ -152,3 +156,33 @@ def test_the_source_digest_is_that_of_the_code_not_of_its_words() -> None:
     digest = registry.code_digest
     same = code.replace("A.", "C.").replace('"x"', '"y"').replace("B.", "D.") + "# E\n"
     assert digest([code]) == digest([same]) != digest([code.replace("return 1", "return 2")])
+
+
+def test_an_error_without_a_message_has_the_name_of_its_class_for_a_reason(source: folder.ImageFolder) -> None:
+    record = execute(job(source, "broken", method=Broken("mute")))
+    assert (record.status, record.reason) == ("skipped", "Incompatible")
+    assert reason_of(RuntimeError("")) == "RuntimeError" and reason_of(RuntimeError("x")) == "RuntimeError: x"
+
+
+def test_a_record_names_the_harness_and_the_performance_efficiency(source: folder.ImageFolder) -> None:
+    record = execute(job(source, "linear_probe"))
+    assert record.scores and record.cost
+    params = record.cost.params
+    assert record.scores.pe == pe(record.scores.test, params.deployed + params.head)
+    assert record.provenance.harness_sha256 == provenance.harness_digest()
+
+
+def test_the_harness_digest_follows_code_and_not_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path(provenance.__file__).parents[1]
+    for name in ("core", "data", "models", "training"):
+        shutil.copytree(package / name, tmp_path / "bench" / name)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "bench" / "training" / "provenance.py"))
+    digest = provenance.harness_digest.__wrapped__
+    now = digest()
+    assert now == provenance.harness_digest()
+    loop, label = tmp_path / "bench" / "training" / "loop.py", tmp_path / "bench" / "report.py"
+    loop.write_text(loop.read_text() + "# a comment\n")
+    label.write_text("x = 1\n")
+    assert digest() == now
+    loop.write_text(loop.read_text().replace("logits, labels, protocol", "logits, labels.roll(1), protocol", 1))
+    assert digest() != now
