@@ -28,7 +28,7 @@ RECORDS = [
     make("lora", "c", 0, None),
     make("vpt", "c", 0, None, status="skipped", reason="no ‘attention’ \udcff\nhere"),
     make("mimi", "a", 0, 0.25, milestones=(cycle(0, 0.1, 80), cycle(1, 0.2, 40)), backbone="timm/vit.b16"),
-    make("mimi", "a", 10**30, 0.25, flops=10**400, merged=0, variant="basis=dim"),
+    make("mimi", "a", 10**30, 0.25, flops=10**18, merged=0, variant="basis=dim"),
 ]
 
 
