@@ -28,7 +28,7 @@ from torchvision import transforms
 from bench.data import prepare
 from bench.data.items import ImageList, open_image
 from bench.data.prepare import Transform
-from bench.data.readers.folder import SUFFIXES
+from bench.data.readers.image_tree import SUFFIXES
 from bench.models import backbones
 from bench.models.families import build_view
 from bench.models.view import ModelView

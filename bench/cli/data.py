@@ -9,14 +9,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.console import duration, numbers, positive, print_rows
+from bench.cli.console import counted, duration, numbers, positive, print_rows, warn
 from bench.core.errors import UsageError
+from bench.core.text import printable
 
 if TYPE_CHECKING:
     from bench.core.configs import Dataset
     from bench.core.spec import Protocol
     from bench.data.progress import OnProgress
-    from bench.data.sources import DatasetLocation, Source
+    from bench.data.sources import Source
 
 
 def add_parser(verbs: Any) -> None:
@@ -157,20 +158,28 @@ def missing_screen(missing: Collection[Dataset], total: int, root: Path) -> str:
 
 
 def prepared(
-    card: Dataset, found: DatasetLocation, sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
+    card: Dataset, source: Source, sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
 ) -> Dataset:
     """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
     import dataclasses
 
     from bench.data import ready, sources
+    from bench.data.readers.folder import ImageFolder
     from bench.training import setup
 
     if dry:
-        name = sources.name_of(card, found)
+        name = sources.name_of(card, source) if isinstance(source, sources.DatasetLocation) else card.name
         return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
-    draw = progress_line(card.name)
-    cards = [ready.card_of(card, found, setup.transform(protocol, size), root, draw) for size in sorted(sizes)]
-    return cards[0]  # the fingerprint is the same in every size
+    transforms = [setup.transform(protocol, size) for size in sorted(sizes)]
+    done = ready.prepare_all_sizes(card, source, transforms, root, progress_line(card.name))
+    if isinstance(source, ImageFolder):
+        count, examples = ready.one_colour(card, root)
+        if count:
+            few = ", ".join(map(printable, examples)) + (", ..." if count > len(examples) else "")
+            warn(
+                f"{card.name}: {counted(count, 'image')} of one colour throughout ({few}). Are they saved as you think?"
+            )
+    return done
 
 
 def prepared_all(
@@ -180,13 +189,11 @@ def prepared_all(
 
     One bad image must not keep the other datasets away.
     """
-    from bench.data.sources import DatasetLocation
-
     ready: list[tuple[Dataset, Source]] = []
     refused: list[str] = []
     for card, source in wanted:
         try:
-            card = prepared(card, source, sizes, protocol, root, dry) if isinstance(source, DatasetLocation) else card
+            card = prepared(card, source, sizes, protocol, root, dry) if source is not None else card
         except UsageError as error:
             refused.append(_with_name(card, error))
             continue

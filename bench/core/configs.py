@@ -50,6 +50,18 @@ class SuiteCard:
     citation: str
 
 
+OWN = SuiteCard(
+    name="folder",
+    title="images of your own",
+    protocol="own@v1",
+    backbone="pocket_vit",
+    headline="mean_datasets",
+    groups={},
+    citation="",
+)
+"""The defaults of image folders, which stand in no suite."""
+
+
 @dataclass(frozen=True)
 class _File:
     suite: SuiteCard
@@ -77,7 +89,7 @@ def folder() -> Path:
 
 def _toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: wrong TOML, bytes that are no text, a number too long
         raise UsageError(f"{path} is not TOML: {error}.") from error
 

@@ -25,13 +25,12 @@ from PIL import Image
 from bench.core.errors import UsageError
 from bench.core.lease import beside, locked
 from bench.core.store import write_atomically
-from bench.data.items import ImageList
+from bench.data.items import ImageList, format_unreadable, to_rgb
 from bench.data.progress import OnProgress, silent
 from bench.data.splits import ArraySplit, Sealed, Splits
 
 PARTS = ("train", "val", "test")
 PIECE = 256  # images between two marks of progress
-BAD = 20  # unreadable images told at once
 
 REMEDY = (
     "Make room ('bench data prune' removes prepared arrays), or choose another folder with --data-root or BENCH_DATA."
@@ -52,7 +51,7 @@ class Transform:
         """uint8 (S, S, 3), bicubic, and the digest of the original's pixels."""
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        rgb = image.convert("RGB")
+        rgb = to_rgb(image)
         digest = hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).digest()[:16]
         size, (width, height) = self.size, rgb.size
         if (width, height) != (size, size):
@@ -82,10 +81,11 @@ def key_of(layout: str, splits: Mapping[str, ImageList]) -> str:
 def build(
     place: Path, splits: Callable[[], Mapping[str, ImageList]], transform: Transform, on_progress: OnProgress = silent
 ) -> dict[str, Any]:
-    """Decodes what is not decoded yet; what it says about itself in meta.json: fingerprint and images per split.
+    """Decodes what is not decoded yet; its meta.json: fingerprint, images per split, and how many are of one colour.
 
     One process builds, the others wait for it; a build that was cut goes on where it stopped.
-    Raises UsageError that names every unreadable image (up to twenty), or says that the disk is full.
+    Raises UsageError that names every unreadable image (examples, of a cause that more than twenty have), or says that
+    the disk is full.
     """
     if not (place / "meta.json").is_file():
         with _room(place):
@@ -112,7 +112,7 @@ def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, o
     aside = beside(place, ".building")
     aside.mkdir(parents=True, exist_ok=True)
     try:
-        fingerprint = _fill(aside, splits, transform, on_progress)
+        fingerprint, plain = _fill(aside, splits, transform, on_progress)
     except UsageError:
         shutil.rmtree(aside)
         raise
@@ -120,6 +120,7 @@ def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, o
         "fingerprint": fingerprint,
         "images": {part: len(items) for part, items in splits.items()},
         "transform": str(transform),
+        "one_colour": {"images": len(plain), "examples": plain[:3]},
     }
     for mark in aside.glob("*.done"):
         mark.unlink()
@@ -131,53 +132,64 @@ def _build(place: Path, splits: Mapping[str, ImageList], transform: Transform, o
     aside.rename(place)
 
 
-def _fill(aside: Path, splits: Mapping[str, ImageList], transform: Transform, on_progress: OnProgress) -> str:
-    """The arrays of every split; the fingerprint of the original images and their labels, whatever the transform."""
+def _fill(
+    aside: Path, splits: Mapping[str, ImageList], transform: Transform, on_progress: OnProgress
+) -> tuple[str, list[str]]:
+    """The arrays of every split. The fingerprint of the original images and their labels, whatever the transform, and
+    the names of the images that are of one colour. Raises UsageError that names the unreadable images of all splits."""
     _check_room(aside, sum(len(items) for items in splits.values()) * transform.size**2 * 3)
     fingerprint = hashlib.sha256()
+    bad: list[UsageError] = []
+    plain: list[str] = []
     for part in PARTS:
         if part in splits:
-            digests = _decode(aside, part, splits[part], transform, on_progress)
+            digests = _decode(aside, part, splits[part], transform, on_progress, bad, plain)
             labels = np.ascontiguousarray(splits[part].labels)
             fingerprint.update(part.encode() + digests.tobytes() + labels.tobytes())
             np.save(aside / f"{part}.labels.npy", labels)
-    return fingerprint.hexdigest()
+    if bad:
+        raise UsageError("\n".join([f"{len(bad):,} images cannot be read:", *format_unreadable(bad)]))
+    return fingerprint.hexdigest(), plain
 
 
-def _decode(aside: Path, part: str, items: ImageList, transform: Transform, on_progress: OnProgress) -> np.ndarray:
-    """Fills <part>.images.npy piece by piece; the digest of every original image, (N, 16)."""
+def _decode(
+    aside: Path,
+    part: str,
+    items: ImageList,
+    transform: Transform,
+    on_progress: OnProgress,
+    bad: list[UsageError],
+    plain: list[str],
+) -> np.ndarray:
+    """Fills <part>.images.npy piece by piece; the digest of every original image, (N, 16). Adds to `bad` the faults of
+    images that cannot be read, to `plain` the names of those of one colour."""
     shape = (len(items), transform.size, transform.size, 3)
     images = _open(aside / f"{part}.images.npy", shape)
     digests = _open(aside / f"{part}.digests.npy", (len(items), 16))
     marks = aside / f"{part}.done"
     done = {int(line) for line in marks.read_text(encoding="utf-8").split()} if marks.exists() else set()
-    bad: list[str] = []
 
-    def one(index: int) -> None:
+    def one(index: int) -> UsageError | None:
         try:
             pixels, digest = transform(items.read(index))
         except UsageError as error:
-            bad.append(str(error))
-            return
+            return error
         images[index], digests[index] = pixels, np.frombuffer(digest, np.uint8)
+        return None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(items), PIECE):
-            if start in done:
-                continue
-            list(pool.map(one, range(start, min(start + PIECE, len(items)))))
-            if len(bad) >= BAD:
-                break
-            if not bad:
-                images.flush()
-                digests.flush()
-                with open(marks, "a", encoding="utf-8") as file:
-                    file.write(f"{start}\n")
-            on_progress(f"decode {part}", min(start + PIECE, len(items)), len(items))
-    if bad:
-        more = " (and perhaps more)" if len(bad) >= BAD else ""
-        told = sorted(bad)[:BAD]
-        raise UsageError("\n".join([f"{len(bad)} images of the {part} split cannot be read{more}:", *told]))
+            end = min(start + PIECE, len(items))
+            if start not in done:
+                bad += [error for error in pool.map(one, range(start, end)) if error]
+                if not bad:
+                    images.flush()
+                    digests.flush()
+                    with open(marks, "a", encoding="utf-8") as file:
+                        file.write(f"{start}\n")
+            pixels = images[start:end].reshape(end - start, -1)
+            plain += [items.names[start + i] for i in np.flatnonzero((pixels == pixels[:, :1]).all(axis=1))]
+            on_progress(f"decode {part}", end, len(items))
     return np.array(digests)
 
 

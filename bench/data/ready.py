@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,30 @@ def load(
     read = partial(_folder, listed) if listed else partial(_pocket, card)
     _check_sizes(card, prepare.build(place, read, transform, on_progress)["images"])
     return dataclasses.replace(prepare.read(place, card.classes), fingerprint=card.fingerprint)
+
+
+def prepare_all_sizes(
+    card: Dataset, source: Source, transforms: Collection[Transform], root: Path, on_progress: OnProgress = silent
+) -> Dataset:
+    """Builds the arrays of data that are on this machine, once for every transform; the card with its fingerprint.
+
+    Raises UsageError where an image cannot be read, naming all of them, or where the data are not what the card says.
+    """
+    if isinstance(source, DatasetLocation):
+        cards = [card_of(card, source, transform, root, on_progress) for transform in transforms]
+        return cards[0]  # the fingerprint is the same in every size
+    if isinstance(source, folder.ImageFolder):
+        for transform in transforms:
+            load(card, transform, root, source, on_progress)
+    return card
+
+
+def one_colour(card: Dataset, root: Path) -> tuple[int, tuple[str, ...]]:
+    """How many images of an image folder's arrays are of one colour, and the names of some: often wrongly saved."""
+    for path in sorted((root / "prepared").glob(f"{card.name.replace('/', '-')}-{card.fingerprint[:16]}-*/meta.json")):
+        found = json.loads(path.read_text(encoding="utf-8")).get("one_colour", {"images": 0, "examples": []})
+        return int(found["images"]), tuple(map(str, found["examples"]))
+    return 0, ()
 
 
 def card_of(

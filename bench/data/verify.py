@@ -13,7 +13,7 @@ import numpy as np
 from bench.core.configs import Dataset
 from bench.core.errors import UsageError
 from bench.data import ready
-from bench.data.items import ImageList
+from bench.data.items import ImageList, format_unreadable
 from bench.data.prepare import PARTS, PIECE, Transform
 from bench.data.progress import OnProgress, silent
 from bench.data.sources import DatasetLocation
@@ -33,17 +33,18 @@ def verify(card: Dataset, found: DatasetLocation, root: Path, on_progress: OnPro
     except UsageError as error:
         return Report(0, "", tuple(line.strip() for line in str(error).splitlines()))
     faults: list[str] = []
-    fingerprint, complete = hashlib.sha256(), True
+    bad: list[UsageError] = []
+    fingerprint = hashlib.sha256()
     for part in PARTS:
         if part not in splits:
             continue
         items = splits[part]
         faults += _counted(card, part, items, found.sample)
         digests, unreadable = _read(part, items, on_progress)
-        faults += unreadable
-        complete = complete and not unreadable
+        bad += unreadable
         fingerprint.update(part.encode() + digests + np.ascontiguousarray(items.labels).tobytes())
-    seen = fingerprint.hexdigest() if complete else ""
+    faults += format_unreadable(bad)
+    seen = "" if bad else fingerprint.hexdigest()
     if seen and card.fingerprint not in ("", seen) and not found.sample:
         faults.append(f"fingerprint {seen[:16]}, the card says {card.fingerprint[:16]}")
     if seen:
@@ -77,19 +78,20 @@ def _outside(labels: np.ndarray, classes: int) -> list[int]:
     return outside
 
 
-def _read(part: str, items: ImageList, on_progress: OnProgress) -> tuple[bytes, list[str]]:
+def _read(part: str, items: ImageList, on_progress: OnProgress) -> tuple[bytes, list[UsageError]]:
     """The digests of all images, and the faults of those that cannot be read, in their order."""
     transform = Transform(1)
 
-    def digest(index: int) -> bytes | str:
+    def digest(index: int) -> bytes | UsageError:
         try:
             return transform(items.read(index))[1]
         except UsageError as error:
-            return str(error)
+            return error
 
-    found: list[bytes | str] = []
+    found: list[bytes | UsageError] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(items), PIECE):  # piece by piece, so that Ctrl-C does not wait for all of them
             found += pool.map(digest, range(start, min(start + PIECE, len(items))))
             on_progress(f"read {part}", len(found), len(items))
-    return b"".join(one for one in found if isinstance(one, bytes)), [one for one in found if isinstance(one, str)]
+    digests = [one for one in found if isinstance(one, bytes)]
+    return b"".join(digests), [one for one in found if isinstance(one, UsageError)]

@@ -68,7 +68,8 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
     if args.set and len(names) > 1:
         raise UsageError(f"--set needs one method, to which it applies; --method names {len(names)}.")
     methods = {name: build(registry.load(name, args.plugin), settings(args.set), name) for name in names}
-    wanted, suite = _wanted(args)
+    root = args.data_root or default_data_root()
+    wanted, suite = _wanted(args, root)
     protocol = configs.protocol(args.protocol or suite.protocol)
     if args.epochs is not None and args.epochs != protocol.epochs:
         protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
@@ -81,7 +82,6 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
         method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
         for tag in backbones:
             static_cost.check_fit(method, tag)
-    root = args.data_root or default_data_root()
     here, refused = _located(args, wanted, protocol, backbones, root, warn)
     jobs = [
         make_job(
@@ -95,18 +95,23 @@ def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
     return Grid(tuple({job.spec.digest: job for job in jobs}.values()), tuple(refused))
 
 
-def _wanted(args: argparse.Namespace) -> tuple[list[tuple[Dataset, Source]], SuiteCard]:
+def _wanted(args: argparse.Namespace, root: Path) -> tuple[list[tuple[Dataset, Source]], SuiteCard]:
     """The cards asked for, with the images where a folder was named, and the suite that gives the defaults."""
     from bench.core import configs
 
     if args.data is not None:
+        from bench.cli import data
         from bench.data.readers import folder
 
-        source = folder.divide(args.data, limit=args.limit)
+        source = folder.divide(
+            args.data, limit=args.limit, data_root=root, on_progress=data.progress_line(args.data.name)
+        )
         card = folder.card(source, args.limit)
+        if not args.json:
+            print("\n".join(folder.summary(source)))
         if not args.dry_run:
             folder.write_lists(source, args.out / "data" / f"{card.name.replace('/', '-')}.json")
-        return [(card, source)], configs.suite("pocket").card
+        return [(card, source)], configs.OWN
     if args.limit is not None:
         raise UsageError("--limit goes with --data; the datasets of a suite have fixed splits.")
     if args.dataset is not None:
@@ -143,7 +148,7 @@ def _located(
     if missing:
         names = ", ".join(card.name for card in missing)
         warn(f"{len(missing)} of {len(places)} datasets are not here and are left out: {names}.")
-    if not any(sources.is_local(card) for card, _ in here):
+    if all(source is None for _, source in here):
         return here, []
 
     from bench.cli import data

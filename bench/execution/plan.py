@@ -175,7 +175,7 @@ def job_of(plan: Plan, index: int) -> Job:
     method = build(registry.load(spec.method, plugins), dict(spec.params), spec.method)
     source: Any = None
     if place.folder:
-        source = image_folder.divide(Path(place.folder), limit=place.limit)
+        source = image_folder.divide(Path(place.folder), limit=place.limit, data_root=root)
         if source.fingerprint != spec.fingerprint:
             raise BadData(f"The images in {place.folder} have changed since this was planned: run 'bench run' again.")
     elif sources.is_local(card):

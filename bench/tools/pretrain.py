@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.core.errors import UsageError, unknown
-from bench.data.readers import folder
+from bench.data.readers import folder, image_tree
 from bench.models import backbones
 
 
@@ -48,7 +48,7 @@ def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say:
         raise unknown("pocket backbone", name, backbones.POCKET)
     train = _read(data / "train", data / "train")
     test = _read(data / "test", data / "train")
-    classes = len(folder.classes_of(data / "train"))
+    classes = len(image_tree.classes_of(data / "train"))
     if len(train[1]) < recipe.batch:
         raise UsageError(f"{data / 'train'} holds {len(train[1])} images; one batch takes {recipe.batch}.")
     torch.manual_seed(recipe.seed)
@@ -91,7 +91,7 @@ def _read(part: Path, classes_from: Path) -> tuple[Tensor, Tensor]:
         raise UsageError(
             f"{part} is not a folder. --data takes a folder with train/<class>/*.jpg and test/<class>/*.jpg."
         )
-    items = folder.list_images(part, folder.classes_of(classes_from))
+    items = image_tree.list_images(part, image_tree.classes_of(classes_from))
     images = torch.from_numpy(folder.decode_all([path for path, _ in items], size=32))
     return images.permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in items])
 

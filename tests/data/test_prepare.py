@@ -91,7 +91,7 @@ def test_a_cut_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
 
 def test_every_bad_image_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     pictures = Pictures(9, broken=(2, 7))
-    with pytest.raises(UsageError, match=r"2 images of the train split cannot be read:\npicture 2 .*\npicture 7 "):
+    with pytest.raises(UsageError, match=r"2 images cannot be read:\npicture 2 .*\npicture 7 "):
         prepare.build(tmp_path / "a", lambda: {"train": pictures.items()}, Transform(8))
     assert list(tmp_path.iterdir()) == []
 

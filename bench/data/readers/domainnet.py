@@ -19,7 +19,7 @@ import numpy as np
 from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing
-from bench.data.readers.folder import classes_of, list_images
+from bench.data.readers.image_tree import classes_of, list_images
 from bench.data.readers.listing import format_fault
 from bench.data.readers.zips import Zip
 

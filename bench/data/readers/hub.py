@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.core.errors import UsageError
 from bench.core.lease import beside, locked
-from bench.data.items import DECODING, ImageList, Layout
+from bench.data.items import DECODING, ImageList, Layout, Unreadable, to_rgb
 from bench.data.readers import listing
 
 PREFIX = "hub:"
@@ -176,9 +176,9 @@ def _items(split: Any, name: str, faults: list[str]) -> ImageList:
 
     def read(i: int) -> Any:
         try:
-            return split[i][image].convert("RGB")
+            return to_rgb(split[i][image])
         except (*DECODING, AttributeError) as error:
-            raise UsageError(f"{name}[{i}] is not a readable image ({error}). Save the dataset again.") from error
+            raise Unreadable(f"{name}[{i}]", f"is not a readable image ({error})", "Save the dataset again") from error
 
     return ImageList(labels, tuple(f"{name}[{i}]" for i in range(len(found))), read)
 

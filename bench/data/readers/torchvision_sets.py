@@ -18,7 +18,7 @@ import numpy as np
 from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
 from bench.data.readers import listing, vtab
-from bench.data.readers.folder import list_images
+from bench.data.readers.image_tree import list_images
 from bench.data.readers.listing import format_fault
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

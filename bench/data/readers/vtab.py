@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from bench.core.errors import UsageError, unknown
-from bench.data.items import DECODING, ImageList, Layout
+from bench.data.items import DECODING, ImageList, Layout, Unreadable, to_rgb
 from bench.data.readers import listing, retina, tfrecord
 from bench.data.readers.matrices import norb, once, packed_bits
 from bench.data.readers.tfds_order import COUNTS, TASKS, cut
@@ -488,9 +488,9 @@ def _decode(image: Sequence[object], where: str) -> Image.Image:
         if not image or not isinstance(image[0], bytes):
             raise ValueError("there is none")
         with Image.open(io.BytesIO(image[0])) as found:
-            return found.convert("RGB")
+            return to_rgb(found)
     except DECODING as error:
-        raise UsageError(f"{where}: not a readable image ({error}). Get the file again.") from error
+        raise Unreadable(f"{where}:", f"not a readable image ({error})", "Get the file again") from error
 
 
 LAYOUTS = (Layout("vtab-originals", "the authors' own files, as torchvision downloads them", _here, originals),)

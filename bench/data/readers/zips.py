@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from bench.core.errors import UsageError
-from bench.data.items import DECODING
+from bench.data.items import DECODING, Unreadable, to_rgb
 from bench.data.readers.listing import format_fault, outside
 
 UNZIPPING = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, KeyError)  # RuntimeError: a password
@@ -38,9 +38,11 @@ class Zip:
         """One image as RGB, fully decoded; turned as its EXIF says if `upright`. Raises UsageError naming the file."""
         try:
             with Image.open(io.BytesIO(self._archive().read(name))) as image:
-                return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+                return to_rgb(ImageOps.exif_transpose(image) if upright else image)
         except (*UNZIPPING, *DECODING) as error:
-            raise UsageError(f"{self.path}, {name}: not a readable image ({error}). Get the archive again.") from error
+            raise Unreadable(
+                f"{self.path}, {name}:", f"not a readable image ({error})", "Get the archive again"
+            ) from error
 
     def _archive(self) -> zipfile.ZipFile:
         process = os.getpid()
