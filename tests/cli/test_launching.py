@@ -60,9 +60,13 @@ def test_a_plan_is_told_and_nothing_is_written(
 ) -> None:
     assert main(["plan", *asked, "--method", "linear_probe,lora", "--jobs", "2"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("2 runs: 2 to do, 0 finished. About ")
+    assert "\n2 runs: 2 to do, 0 finished. About " in text and ": 2 classes (cat, dog)\n" in text
     rows = [line.split()[:2] for line in text.splitlines()]
-    assert ["linear_probe", "1"] in rows and ["lora", "1"] in rows and ["folder/pets", "2"] in rows
+    assert (
+        ["linear_probe", "1"] in rows
+        and ["lora", "1"] in rows
+        and any(row[0].startswith("folder/pets-") and row[1] == "2" for row in rows if row[1:])
+    )
     assert "rough guesses" in text and "pocket_swin" not in text  # one backbone needs no table
     assert main(["run", *asked, "--method", "linear_probe,lora", "--jobs", "2", "--dry-run"]) == 0
     assert capsys.readouterr().out == text

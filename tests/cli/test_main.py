@@ -16,6 +16,7 @@ from helpers.readme import PLUGIN
 
 from bench.cli.main import main
 from bench.core.store import Store
+from bench.data.readers import folder
 from bench.models import registry
 
 
@@ -50,18 +51,17 @@ def test_one_command_leads_from_images_to_a_leaderboard(
     assert run(pets, out, "--method", "linear_probe,lora") == 0
     text = capsys.readouterr().out
     assert "[2/2] lora" in text and "linear_probe" in text
-    rows = list(csv.DictReader((out / "leaderboards" / "folder-pets.csv").read_text().splitlines()))
+    name = folder.card(folder.divide(pets)).name.replace("/", "-")  # with a digest of the images
+    rows = list(csv.DictReader((out / "leaderboards" / f"{name}.csv").read_text().splitlines()))
     assert {row["method"] for row in rows} == {"linear_probe", "lora"}
     for row in rows:
-        assert 0 <= float(row["pets"]) <= 100
+        assert 0 <= float(row[name.removeprefix("folder-")]) <= 100
         assert float(row["coverage"]) == 1
     names = {path.name for path in (out / "plots").iterdir()}
     assert {
-        f"folder-pets-pocket_swin-{kind}.{suffix}"
-        for kind in ("params", "gflops", "heatmap")
-        for suffix in ("png", "svg")
+        f"{name}-pocket_swin-{kind}.{suffix}" for kind in ("params", "gflops", "heatmap") for suffix in ("png", "svg")
     } <= names
-    lists = json.loads((out / "data" / "folder-pets.json").read_text())
+    lists = json.loads((out / "data" / f"{name}.json").read_text())
     assert len(lists["test"]) == 6
 
 
@@ -128,8 +128,9 @@ def test_new_images_in_a_folder_make_a_new_leaderboard(
     assert run(pets, out, "--method", "linear_probe,bitfit") == 0
     (pets / "cat" / "000.png").write_bytes((pets / "cat" / "001.png").read_bytes())
     assert run(pets, out, "--method", "linear_probe") == 0
-    rows = list(csv.DictReader((out / "leaderboards" / "folder-pets.csv").read_text().splitlines()))
-    assert [row["method"] for row in rows] == ["linear_probe"]
+    boards = [list(csv.DictReader(path.open())) for path in (out / "leaderboards").glob("folder-pets-*.csv")]
+    methods = sorted(sorted(row["method"] for row in rows) for rows in boards)
+    assert methods == [["bitfit", "linear_probe"], ["linear_probe"]]  # the older images' results stay in their own
     assert len(list((out / "runs").rglob("*.json"))) == 3
 
 
