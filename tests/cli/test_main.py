@@ -128,7 +128,9 @@ def test_new_images_in_a_folder_make_a_new_leaderboard(
     assert run(pets, out, "--method", "linear_probe,bitfit") == 0
     (pets / "cat" / "000.png").write_bytes((pets / "cat" / "001.png").read_bytes())
     assert run(pets, out, "--method", "linear_probe") == 0
-    boards = [list(csv.DictReader(path.read_text().splitlines())) for path in (out / "leaderboards").glob("folder-pets-*.csv")]
+    boards = [
+        list(csv.DictReader(path.read_text().splitlines())) for path in (out / "leaderboards").glob("folder-pets-*.csv")
+    ]
     methods = sorted(sorted(row["method"] for row in rows) for rows in boards)
     assert methods == [["bitfit", "linear_probe"], ["linear_probe"]]  # the older images' results stay in their own
     assert len(list((out / "runs").rglob("*.json"))) == 3
