@@ -13,12 +13,13 @@ contents are shown. One file holds one protocol and one set of weights a backbon
     <suite>@<protocol>             another protocol
     <suite>@[<protocol>@]<weights> other weights of a backbone
 
+Names that are not plain end in a digest, so that no two boards share a file (bench.core.text.file_name).
+
 Of a method that was run in several versions, only the newest stands in the tables, and the page says so.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.core import configs
+from bench.core import configs, text
 from bench.core.errors import UsageError
 from bench.core.record import Record
 
@@ -63,7 +64,8 @@ class Part:
 class ReportedPart:
     """What others report of one suite."""
 
-    name: str  # of the suite, as files have it
+    suite: str
+    name: str  # of its files
     title: str
     groups: Groups
     headline: Headline
@@ -111,7 +113,7 @@ class Report:
             groups, headline, _, title = _card(suite, rows)
             own = measured[suite].table if suite in measured else None
             table = reported.table(rows, groups, headline, own)
-            found.append(ReportedPart(_file_name(suite), title, groups, headline, table))
+            found.append(ReportedPart(suite, text.file_name(suite.replace("/", "-")), title, groups, headline, table))
         return found
 
     def compare(self, first: str, second: str, suite: str = "", backbone: str = "") -> list[Comparison]:
@@ -138,7 +140,7 @@ class Report:
         """The leaderboards as one text; `suite` is the beginning of a leaderboard's name, `backbone` a whole name."""
         chosen = [part for part in self.parts if part.name.startswith(suite)]
         texts = _each(chosen, lambda part: [_export(kind, part, backbone)], None)
-        return "\n".join(text for text in texts if text)
+        return "\n".join(filter(None, texts))
 
     def terminal(self) -> list[str]:
         """The leaderboards as text for a terminal, one for each part."""
@@ -202,7 +204,7 @@ def parts(runs: pd.DataFrame) -> list[Part]:
     """The runs by suite, protocol and weights, with the names of their files."""
     if runs.empty:
         return []
-    suites = {name: _suite_of(name) for name in runs["dataset"].unique()}
+    suites = {name: board_suite(name) for name in runs["dataset"].unique()}
     runs = _newest_data(runs, suites)
     return [part for suite, members in _by(runs, runs["dataset"].map(suites)) for part in _parts(suite, members)]
 
@@ -218,7 +220,7 @@ def _newest_data(runs: pd.DataFrame, suites: dict[str, str]) -> pd.DataFrame:
     return runs[runs["dataset"].isin(of_cards) | (runs["fingerprint"] == runs["dataset"].map(latest))]
 
 
-def _suite_of(dataset: str) -> str:
+def board_suite(dataset: str) -> str:
     """The suite a dataset stands in; a dataset without a suite card, like "folder/pets", stands alone."""
     suite = dataset.split("/", 1)[0]
     return suite if suite in configs.suite_names() else dataset
@@ -232,8 +234,8 @@ def _parts(suite: str, runs: pd.DataFrame) -> list[Part]:
     found: list[Part] = []
     for rank, (protocol, followers) in enumerate(by_protocol):
         for weights, members in _by(followers, _weights_labels(followers)):
-            suffix = "".join(f"@{_file_name(name)}" for name in (protocol if rank else "", weights) if name)
-            found.append(Part(_file_name(suite) + suffix, title, groups, headline, members, note))
+            more = [name for name in (protocol if rank else "", weights) if name]
+            found.append(Part(text.file_name(suite.replace("/", "-"), *more), title, groups, headline, members, note))
     return found
 
 
@@ -273,8 +275,8 @@ def _tables(root: Path, part: Part) -> list[Path]:
     from bench.report import tables
 
     page = root / "leaderboards" / f"{part.name}.md"
-    text = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)
-    write_atomically(page, lambda file: file.write_text(text))
+    written = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)
+    write_atomically(page, lambda file: file.write_text(written))
     return [tables.write_csv(part.table, page.parent / f"{part.name}.csv"), page]
 
 
@@ -283,9 +285,9 @@ def _reported(root: Path, part: ReportedPart) -> list[Path]:
     from bench.report import reported
 
     csv, page = (root / "leaderboards" / f"{part.name}-reported{ending}" for ending in (".csv", ".md"))
-    text = reported.markdown(part.table, part.groups, part.headline, part.title)
+    written = reported.markdown(part.table, part.groups, part.headline, part.title)
     write_atomically(csv, lambda file: file.write_text(reported.csv(part.table)))
-    write_atomically(page, lambda file: file.write_text(text))
+    write_atomically(page, lambda file: file.write_text(written))
     return [csv, page]
 
 
@@ -317,7 +319,7 @@ def _plots(root: Path, part: Part) -> list[Path]:
 
     paths: list[Path] = []
     for backbone, rows in part.table.groupby("backbone", sort=True):
-        stem = root / "plots" / f"{part.name}-{_file_name(str(backbone))}"
+        stem = root / "plots" / f"{part.name}-{text.file_name(str(backbone))}"
         own = part.runs[part.runs["backbone"] == backbone]
         rows = rows.reset_index(drop=True)
         for short, cost in (("params", "params_trained"), ("gflops", "gflops_unmerged")):
@@ -329,7 +331,3 @@ def _plots(root: Path, part: Part) -> list[Path]:
             paths += plots.heatmap(rows, stem.parent / f"{stem.name}-heatmap", part.groups, part.title)
         paths += phases.neurons(own, stem.parent / f"{stem.name}-neurons", part.title, datasets(part.groups))
     return paths
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pandas as pd
 from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
+from bench.core import text
+
 DASH = "-"
-LEFT = ("method", "variant")
+LEFT = ("method", "variant", "dataset", "cost")
 
 
 def human(number: float) -> str:
@@ -26,15 +28,9 @@ def pipe(columns: dict[str, list[str]]) -> str:
 
 
 def aligned(columns: dict[str, list[str]]) -> str:
-    """Columns two spaces apart; tabulate pads headings, which costs a terminal twenty characters."""
-    width = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
-    lines = [list(columns), ["-" * width[name] for name in columns], *zip(*columns.values(), strict=True)]
-    padded = [[_pad(cell, name, width[name]) for cell, name in zip(line, columns, strict=True)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in padded)
-
-
-def _pad(cell: str, name: str, width: int) -> str:
-    return cell.ljust(width) if name in LEFT else cell.rjust(width)
+    """Columns two spaces apart, names to the left."""
+    left = sum(1 for name in columns if name in LEFT)
+    return "\n".join(text.table([list(columns), *map(list, zip(*columns.values(), strict=True))], left, rule=True))
 
 
 def column(rows: pd.DataFrame, name: str, show: Callable[[float], str]) -> list[str]:
@@ -62,14 +58,6 @@ def three(value: float) -> str:
 
 def unique(rows: pd.DataFrame, column: str) -> str:
     return ", ".join(str(value) for value in sorted(rows[column].dropna().unique())) or "none finished"
-
-
-def short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def safe(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def missing(value: object) -> bool:

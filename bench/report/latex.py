@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.core.text import latex as escape
 from bench.report.cells import DASH, column, human, one, three, unique
 from bench.report.standings import Groups, Headline
 from bench.report.tables import best_cells, dataset_columns, first_tied, ranks, with_interval
-
-ESCAPES = str.maketrans(
-    {
-        **{char: f"\\{char}" for char in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-)
 
 
 def latex(table: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Headline, title: str) -> str:
@@ -75,11 +67,6 @@ def _table(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Hea
             r"\end{table}",
         ]
     )
-
-
-def escape(text: str) -> str:
-    """Text in which LaTeX sees no command."""
-    return text.translate(ESCAPES)
 
 
 def _name(method: str, variant: str) -> str:

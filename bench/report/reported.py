@@ -17,7 +17,9 @@ import pandas as pd
 from bench.core import configs
 from bench.core.errors import UsageError
 from bench.core.store import write_atomically
-from bench.report.cells import column, one, pipe, safe, whole
+from bench.core.text import csv_cell
+from bench.core.text import markdown as safe
+from bench.report.cells import column, one, pipe, whole
 from bench.report.frame import key_of, suite_of
 from bench.report.standings import Groups, Headline, Standings, datasets
 from bench.report.tables import MEAN_NAMES, ranks
@@ -195,4 +197,5 @@ def markdown(rows: pd.DataFrame, groups: Groups, headline: Headline, title: str)
 
 def csv(rows: pd.DataFrame) -> str:
     """Of `table`; numbers with four decimals, missing ones empty."""
-    return rows.to_csv(index=False, lineterminator="\n", float_format="%.4f")
+    texts = {name: rows[name].map(csv_cell) for name in FIRST}
+    return rows.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.4f")

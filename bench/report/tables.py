@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.core.store import write_atomically
+from bench.core.text import csv_cell, shorten
+from bench.core.text import markdown as safe
 from bench.report.aggregate import MEANS, NAMES, ORIGIN, SEEN, SPREAD
 from bench.report.aggregate import leaderboard as leaderboard
 from bench.report.cells import (
@@ -20,8 +22,6 @@ from bench.report.cells import (
     missing,
     one,
     pipe,
-    safe,
-    short,
     unique,
     whole,
 )
@@ -56,7 +56,7 @@ def _csv(name: str, value: object, table: pd.DataFrame) -> str:
     if missing(value):
         return ""
     if name in TEXT:
-        return str(value)
+        return csv_cell(value)
     percent = name in dataset_columns(table) or name.startswith(SPREAD)
     return format(value, ".4f" if percent else DECIMALS.get(name, ".10g"))
 
@@ -73,7 +73,7 @@ def markdown(
 
     `frame` holds the records behind the table: it tells a failed cell from one that was skipped or never run.
     """
-    parts = [f"# {title}", f"Protocol {unique(table, 'protocol')}; reported model: {unique(table, 'rule')}."]
+    parts = [f"# {safe(title)}", f"Protocol {unique(table, 'protocol')}; reported model: {unique(table, 'rule')}."]
     for backbone, rows in table.groupby("backbone", sort=True):
         runs = frame[frame["backbone"] == backbone]
         parts += [f"## {backbone}", f"Weights: {unique(rows, 'weights')}.", *_seen_note(str(backbone), rows)]
@@ -221,7 +221,7 @@ def _terminal_columns(rows: pd.DataFrame, headline: Headline) -> tuple[dict[str,
     """All columns, and which of them to leave out first where they do not fit."""
     columns: dict[str, list[str]] = {"method": list(rows["method"])}
     if (rows["variant"] != "default").any():
-        columns["variant"] = [short(name, 24) for name in rows["variant"]]
+        columns["variant"] = [shorten(name, 24) for name in rows["variant"]]
     if rows["tie_group"].notna().any():
         columns["rank"] = ranks(rows)
         columns["tie"] = column(rows, "tie_group", whole)
@@ -251,5 +251,5 @@ def _ties_note(rows: pd.DataFrame) -> list[str]:
 
 def _heading(name: str, taken: dict[str, list[str]]) -> str:
     """At most ten characters, unlike the headings before it."""
-    tries = (short(name, 10), *(f"{name[:8]}…{number}" for number in range(1, 10)))
+    tries = (shorten(name, 10), *(f"{name[:8]}…{number}" for number in range(1, 10)))
     return next((heading for heading in tries if heading not in taken), name)

@@ -15,6 +15,7 @@ from bench.cli.main import main
 from bench.report.aggregate import leaderboard
 from bench.report.frame import frame
 from bench.report.latex import latex
+from bench.report.tables import csv
 
 POCKET = Path(__file__).parents[2] / "results" / "pocket"
 
@@ -77,3 +78,8 @@ def test_the_command_prints_what_the_files_hold(capsys: pytest.CaptureFixture[st
     for kind, ending in (("csv", "csv"), ("markdown", "md")):
         assert main(["table", "--format", kind, "--out", str(POCKET)]) == 0
         assert capsys.readouterr().out == (POCKET / "leaderboards" / f"pocket.{ending}").read_text()
+
+
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    records = [make("lora", key, 0, 0.5, variant="=1+1") for key in KEYS]
+    assert "\nlora,'=1+1,pocket_vit," in csv(leaderboard(frame(records), GROUPS, "mean_datasets"))

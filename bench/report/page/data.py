@@ -20,7 +20,7 @@ import pandas as pd
 
 from bench.core.record import Provenance, Record
 from bench.core.schema import plain
-from bench.report import Part, Report, ReportedPart
+from bench.report import Part, Report, ReportedPart, board_suite
 from bench.report.aggregate import NAMES
 from bench.report.frame import key_of, seen_in_pretraining
 from bench.report.standings import datasets
@@ -73,7 +73,7 @@ def _board(
     some = records[part.runs["digest"].iloc[0]]
     return {
         "name": part.name,
-        "suite": some.spec.dataset.split("/", 1)[0],
+        "suite": board_suite(some.spec.dataset),
         "title": part.title,
         "headline": part.headline,
         "groups": {name: list(keys) for name, keys in part.groups.items() if keys},
@@ -208,7 +208,7 @@ def _reported(part: ReportedPart) -> dict[str, Any]:
         for row in part.table.to_dict("records")
     ]
     return {
-        "suite": part.name,
+        "suite": part.suite,
         "title": part.title,
         "headline": part.headline,
         "groups": {name: list(keys) for name, keys in part.groups.items() if keys},

@@ -12,7 +12,8 @@ bench.exports = (() => {
   function csv() {
     const { cols, rows } = grid();
     const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const number = (x) => (missing(x) ? "" : String(typeof x === "number" ? Number(x.toPrecision(10)) : x));
+    const safe = (text) => (/^\s*[=+\-@]/.test(text) ? `'${text}` : text); // or a spreadsheet takes it for a formula
+    const number = (x) => (missing(x) ? "" : typeof x === "number" ? String(Number(x.toPrecision(10))) : safe(x));
     const heads = ["method", "variant", ...cols.filter((c) => c.key !== "rank").map((c) => c.key), "rank_best", "rank_worst", "ci95_low", "ci95_high", "bound_low", "bound_high"];
     const lines = rows.map((r) => [r.row.method, r.row.variant, ...cols.filter((c) => c.key !== "rank").map((c) => c.value(r)), r.best, r.worst, r.low, r.high, ...r.bound]);
     return [heads, ...lines].map((line) => line.map((x) => quote(number(x))).join(",")).join("\n") + "\n";

@@ -91,7 +91,8 @@ bench.run = (() => {
   function command(r, runs, key) {
     const seeds = [...new Set(runs.map((run) => get(run, "seed")))].sort((a, b) => a - b);
     const suite = state.board().suite;
-    return `${r.row.command} ${key ? `--dataset ${suite}/${key}` : `--suite ${suite}`} --seeds ${seeds.join(",")}`;
+    const data = suite.includes("/") ? "--data FOLDER" : key ? `--dataset ${suite}/${key}` : `--suite ${suite}`;
+    return `${r.row.command} ${data} --seeds ${seeds.join(",")}`;
   }
 
   function content(cell) {
