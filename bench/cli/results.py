@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,16 +92,14 @@ def page_command(args: argparse.Namespace) -> int:
     import csv
 
     from bench.core.store import Store
-    from bench.models import registry
     from bench.report import page
     from bench.tools import published
 
-    made = _report(args.out)
-    families = {name: entry.family for name, entry in registry.entries(args.plugin).items()}
+    made = _report(args.out, args.plugin)
     with open(published.folder() / "counts.csv", newline="", encoding="utf-8") as file:
         counts = list(csv.DictReader(file))
     path = args.file or args.out / "board.html"
-    print(page.write(path, made, Store(args.out).records(console.warn), families, counts))
+    print(page.write(path, made, Store(args.out).records(console.warn), counts))
     return 0
 
 
@@ -111,10 +109,11 @@ def compare_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(out: Path) -> Report:
+def _report(out: Path, plugins: Sequence[Path] = ()) -> Report:
     from bench import report
+    from bench.models import registry
 
-    made = report.load(out, console.warn)
+    made = report.load(out, console.warn, registry.families(plugins))
     if made.runs.empty and (made.reported is None or made.reported.empty):
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."

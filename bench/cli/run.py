@@ -237,8 +237,9 @@ def _say_submitted(arrays: Sequence[Array], plan: Plan, args: argparse.Namespace
 def _conclude(args: argparse.Namespace, store: Store, specs: Sequence[RunSpec], troubles: int, refused: bool) -> int:
     """Tables and plots of everything, printed for what was asked. Exit code 2: data were left out; 1: a run failed."""
     from bench import report
+    from bench.models import registry
 
-    made = report.load(args.out, console.warn)
+    made = report.load(args.out, console.warn, registry.families(getattr(args, "plugin", ())))
     paths = made.write(args.out, console.warn)
     if args.json:
         from bench.core.schema import plain

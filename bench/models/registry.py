@@ -66,6 +66,11 @@ def entries(plugins: Iterable[Path] = ()) -> dict[str, Entry]:
     return dict(sorted(found.items(), key=lambda item: (rank.get(item[1].family, len(ORDER)), item[0])))
 
 
+def families(plugins: Iterable[Path] = ()) -> dict[str, str]:
+    """The family of every method."""
+    return {name: entry.family for name, entry in entries(plugins).items()}
+
+
 def _add(found: dict[str, Entry], entry: Entry) -> None:
     if entry.name in found:
         raise UsageError(

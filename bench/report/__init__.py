@@ -21,8 +21,8 @@ Of a method that was run in several versions, only the newest stands in the tabl
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -78,6 +78,7 @@ class Report:
 
     runs: pd.DataFrame
     reported: pd.DataFrame | None = None  # of bench.report.reported
+    families: Mapping[str, str] = field(default_factory=dict)  # of every known method, for colours
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -86,7 +87,7 @@ class Report:
     def only(self, digests: Collection[str]) -> Report:
         """The report of some of the runs; itself where these are all of them."""
         chosen = self.runs["digest"].isin(list(digests))
-        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True), self.reported)
+        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True), self.reported, self.families)
 
     def write(self, root: Path, warn: Warn | None = None) -> list[Path]:
         """Writes the leaderboards and figures under `root`, each whole, and returns their paths.
@@ -100,7 +101,7 @@ class Report:
         return paths + [path for part in self.reported_parts for path in _reported(root, part)]
 
     def write_plots(self, root: Path) -> list[Path]:
-        return _each(self.parts, lambda part: _plots(root, part), lambda _: None)
+        return _each(self.parts, lambda part: _plots(root, part, self.families), lambda _: None)
 
     @cached_property
     def reported_parts(self) -> list[ReportedPart]:
@@ -147,11 +148,14 @@ class Report:
         return _each(self.parts, _terminal, lambda _: None)
 
 
-def load(root: Path, warn: Warn | None = None) -> Report:
-    """The report of a results folder, whose index it keeps; files that are no records are named to `warn`."""
+def load(root: Path, warn: Warn | None = None, families: Mapping[str, str] | None = None) -> Report:
+    """The report of a results folder, whose index it keeps; files that are no records are named to `warn`.
+
+    `families` gives the family of every known method, which colours the figures and the page.
+    """
     from bench.report import index
 
-    return Report(index.load(root, warn), _load_reported(root, warn))
+    return Report(index.load(root, warn), _load_reported(root, warn), families or {})
 
 
 def _load_reported(root: Path, warn: Warn | None) -> pd.DataFrame | None:
@@ -313,21 +317,22 @@ def _terminal(part: Part) -> list[str]:
     return [tables.terminal(part.table, part.headline, shutil.get_terminal_size((150, 24)).columns)]
 
 
-def _plots(root: Path, part: Part) -> list[Path]:
-    from bench.report import phases, plots
+def _plots(root: Path, part: Part, families: Mapping[str, str]) -> list[Path]:
+    from bench.report import heatmap, phases, plots
     from bench.report.standings import datasets
 
     paths: list[Path] = []
     for backbone, rows in part.table.groupby("backbone", sort=True):
         stem = root / "plots" / f"{part.name}-{text.file_name(str(backbone))}"
         own = part.runs[part.runs["backbone"] == backbone]
-        rows = rows.reset_index(drop=True)
-        for short, cost in (("params", "params_trained"), ("gflops", "gflops_unmerged")):
-            if rows[part.headline].notna().any():
-                steps = phases.trails(own, part.groups, part.headline, cost)
+        rows = plots.with_overhead(rows.reset_index(drop=True))
+        if rows[part.headline].notna().any():
+            trails = phases.trails(own, part.groups, part.headline, "params_trained")
+            for short, cost, steps in (("params", "params_trained", trails), ("gflops", "gflops_overhead", None)):
                 file = stem.parent / f"{stem.name}-{short}"
-                paths += plots.tradeoff(rows, cost, file, part.title, part.headline, steps)
+                paths += plots.tradeoff(rows, cost, file, part.title, part.headline, steps, families)
         if (rows["coverage"] > 0).any():
-            paths += plots.heatmap(rows, stem.parent / f"{stem.name}-heatmap", part.groups, part.title)
+            file = stem.parent / f"{stem.name}-heatmap"
+            paths += heatmap.heatmap(rows, file, part.groups, part.headline, part.title)
         paths += phases.neurons(own, stem.parent / f"{stem.name}-neurons", part.title, datasets(part.groups))
     return paths

@@ -1,4 +1,4 @@
-"""Figures of one suite on one backbone: accuracy against a cost, methods x datasets, and what pruning leaves.
+"""Figures of one suite on one backbone: accuracy against a cost, and what the other figures share.
 
 Each function `x(..., path_stem)` writes PATH_STEM.png (150 dpi) and PATH_STEM.svg, the same bytes for the same records;
 `x_figure(...)` gives the figure itself.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -15,26 +16,29 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns  # type: ignore[import-untyped, unused-ignore]
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from bench.core.store import write_atomically
 from bench.report.aggregate import Row
 from bench.report.cells import unique
 from bench.report.columns import NAMED
 from bench.report.labels import Array, place
-from bench.report.standings import Groups, Headline, datasets
+from bench.report.looks import COLOURS, Families, family, look
+from bench.report.standings import Headline
 from bench.report.statistics import pareto
 
-Trail = Sequence[tuple[float, float]]  # (cost, headline in %) at the end of each phase
+Trail = Sequence[tuple[float, float, str]]  # (cost, headline in %, name) at the end of each phase
 
 DPI = 150
 SCALES = (1.0, 1.25, 1.5, 1.8, 2.2)  # of a figure of 8 x 5.2 inches
-MARKERS = "os^DvPX<>p"
+REFERENCES = {"full": "full", "linear_probe": "linear\nprobe"}  # methods whose means are lines across the figure
+OVERHEAD = "gflops_overhead"
+OVERHEAD_AXIS = "GFLOPs over the backbone's own in %, nothing merged; linear up to 1 %, then logarithmic"
 HEADLINES = {"mean_datasets": "accuracy in %, mean over datasets", "mean_groups": "accuracy in %, mean over groups"}
 
 
@@ -45,9 +49,10 @@ def tradeoff(
     suite: str = "",
     headline: Headline = "mean_datasets",
     trails: Mapping[Row, Trail] | None = None,
+    families: Families | None = None,
 ) -> list[Path]:
     """The headline accuracy against a cost column; arguments as in `tradeoff_figure`."""
-    return save(tradeoff_figure(table, cost, suite, headline, trails), path_stem)
+    return save(tradeoff_figure(table, cost, suite, headline, trails, families), path_stem)
 
 
 def tradeoff_figure(
@@ -56,25 +61,42 @@ def tradeoff_figure(
     suite: str = "",
     headline: Headline = "mean_datasets",
     trails: Mapping[Row, Trail] | None = None,
+    families: Families | None = None,  # of every known method: colours and markers
 ) -> Figure:
-    """Drawn larger the more there is to show, and still larger until every name has a place of its own."""
+    """Drawn larger the more there is to show, and still larger until every name has a place of its own.
+
+    `cost` is a column of the leaderboard, or `gflops_overhead`: what `with_overhead` adds.
+    """
     shown = table[table[headline].notna() & table[cost].notna()].reset_index(drop=True)
-    left_out = sorted(_names(table[table[headline].isna() | table[cost].isna()]))
+    left_out = sorted(row_names(table[table[headline].isna() | table[cost].isna()]))
     for scale in SCALES[min(len(shown) // 12, 2) :]:
         figure = empty(8.0 * scale, 5.2 * scale)
-        with mpl.rc_context(_style("ticks")):
-            axes = figure.add_subplot()
-            lines = _points(axes, shown, cost, headline, trails or {})
-        axes.set_xlabel(NAMED[cost].axis)
+        axes = figure.add_subplot()
+        lines = _points(axes, shown, cost, headline, trails or {}, families or {})
+        lines += _references(axes, shown, headline)
+        axes.set_xlabel(OVERHEAD_AXIS if cost == OVERHEAD else NAMED[cost].axis)
         axes.set_ylabel(HEADLINES[headline])
-        axes.set_title(_title(table, suite), fontsize=10, loc="left")
-        _footer(figure, left_out, bool(shown["ci95_low"].notna().any()), bool(trails))
+        axes.set_title(title_of(table, suite), fontsize=10, loc="left")
+        _footer(figure, shown, left_out, bool(trails), families or {})
         figure.draw_without_rendering()  # type: ignore[no-untyped-call, unused-ignore]
         figure.set_layout_engine("none")
         points = list(zip(shown[cost].astype(float), shown[headline].astype(float), strict=True))
-        if place(axes, points, _names(shown), lines, 8):
+        phases = [phase for row in rows_of(shown) for phase in (trails or {}).get(row, ())[:-1]]
+        points += [(x, y) for x, y, _ in phases]
+        if place(axes, points, [*row_names(shown), *(name for *_, name in phases)], lines, 8):
             break
     return figure
+
+
+def with_overhead(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one backbone with `gflops_overhead`: % of GFLOPs over the backbone's own, nothing merged.
+
+    The backbone's are those of linear probing; without it, the fewest of any row, merged where it merges.
+    """
+    probe = rows.loc[(rows["method"] == "linear_probe") & (rows["variant"] == "default"), "gflops_unmerged"].dropna()
+    counts = probe if len(probe) else rows[["gflops_unmerged", "gflops_merged"]]
+    own = float(np.nanmin(counts.to_numpy(dtype=float), initial=np.inf))
+    return rows.assign(gflops_overhead=100 * (rows["gflops_unmerged"] / own - 1).clip(lower=0))
 
 
 def _points(
@@ -83,103 +105,98 @@ def _points(
     cost: str,
     headline: Headline,
     trails: Mapping[Row, Trail],
+    families: Families,
 ) -> list[Array]:
     """Draws points, whiskers, trails and the front, and returns the lines that no name may cover."""
     lines: list[Array] = []
     x, y = [float(value) for value in shown[cost]], [float(value) for value in shown[headline]]
-    colours = sns.color_palette("colorblind", 10)
-    if cost.startswith("params") and min(x, default=0) > 0:
-        axes.set_xscale("log")
-    for index, row in enumerate(_rows(shown)):
-        colour, marker = colours[index % 10], MARKERS[(index + index // 10) % 10]
+    _scale(axes, cost, x)
+    for index, row in enumerate(rows_of(shown)):
+        colour, marker = look(row[0], families)
         whisker = float(shown["ci95_low"].iloc[index]), float(shown["ci95_high"].iloc[index])
         if np.isfinite(whisker).all():
             lines.append(np.asarray([(x[index], end) for end in whisker]))
             axes.vlines(x[index], *whisker, color=colour, lw=1.3, alpha=0.8, zorder=2)
         if len(trails.get(row, ())) > 1:
-            lines.append(np.asarray(trails[row]))
-            axes.plot(*zip(*trails[row], strict=True), color=colour, lw=0.9, marker=marker, ms=3.5, alpha=0.8, zorder=2)
-        axes.plot(x[index], y[index], marker, color=colour, ms=8, mec="white", mew=0.6, zorder=4)
+            lines.append(np.asarray([point[:2] for point in trails[row]]))
+            _trail(axes, trails[row], colour)
+        axes.plot(x[index], y[index], marker, color=colour, ms=8, mec="white", mew=0.6, zorder=4, gid="point")
     axes.margins(0.14, 0.12)
     front = pareto(x, y)
     if front:
-        edge = axes.get_xlim()[1]
         axes.set_xlim(axes.get_xlim())
-        ends = [*(x[i] for i in front[1:]), edge]
+        ends = [*(x[i] for i in front[1:]), axes.get_xlim()[1]]
         steps = np.asarray([(at, y[i]) for i, end in zip(front, ends, strict=True) for at in (x[i], end)])
         axes.plot(*steps.T, color="0.6", lw=1, zorder=1)
         lines.append(steps)
     axes.grid(True, color="0.93")
-    sns.despine(ax=axes)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
     return lines
 
 
-def _footer(figure: Figure, left_out: list[str], whiskers: bool, trails: bool) -> None:
-    keys = [Line2D([], [], color="0.6", lw=1, label="Pareto front")]
-    if whiskers:
+def _scale(axes: Axes, cost: str, x: Sequence[float]) -> None:
+    """Logarithmic for parameters; for an overhead too, but linear near zero, where many rows stand."""
+    if cost.startswith("params") and min(x, default=0) > 0:
+        axes.set_xscale("log")
+    elif cost == OVERHEAD:
+        axes.set_xscale("symlog", linthresh=1.0)
+        ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= 1.5 * max(x, default=1)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _trail(axes: Axes, trail: Trail, colour: str) -> None:
+    """An arrow from each phase to the next, in the order of training."""
+    for (x, y, _), (to_x, to_y, _) in pairwise(trail):
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.0, "shrinkA": 2, "shrinkB": 3, "mutation_scale": 9}
+        axes.annotate("", (to_x, to_y), (x, y), arrowprops=arrow, zorder=2, gid="trail")
+        axes.plot(x, y, "o", color=colour, ms=3.5, zorder=2)
+
+
+def _references(axes: Axes, shown: pd.DataFrame, headline: Headline) -> list[Array]:
+    """Lines at the means of full fine-tuning and linear probing, and their names in the margin."""
+    lines: list[Array] = []
+    for method, name in REFERENCES.items():
+        means = shown.loc[(shown["method"] == method) & (shown["variant"] == "default"), headline]
+        for mean in means:
+            axes.axhline(mean, color="0.45", lw=0.9, ls=(0, (4, 3)), zorder=0)
+            axes.annotate(
+                name,
+                (1, mean),
+                (3, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color="0.3",
+                gid="reference",
+            )
+            lines.append(np.asarray([(x, mean) for x in axes.get_xlim()]))
+    return lines
+
+
+def _footer(figure: Figure, shown: pd.DataFrame, left_out: list[str], trails: bool, families: Families) -> None:
+    present = {family(method, families) for method in shown["method"]}
+    keys = [
+        Line2D([], [], color=colour, marker="o", ls="none", ms=7, label=name)
+        for name, colour in COLOURS.items()
+        if name in present and len(present) > 1
+    ]
+    keys.append(Line2D([], [], color="0.6", lw=1, label="Pareto front"))
+    if shown["ci95_low"].notna().any():
         keys.append(Line2D([], [], color="0.3", lw=1.3, marker="|", ls="none", ms=10, label="95 % interval over seeds"))
     if trails:
-        keys.append(Line2D([], [], color="0.3", lw=0.9, marker="o", ms=3.5, label="what is left after each phase"))
+        keys.append(Line2D([], [], color="0.3", lw=1, marker=">", ms=4, label="from phase to phase of training"))
     title = fill(f"not shown, incomplete or without this cost: {', '.join(left_out)}", 110) if left_out else None
     style: dict[str, Any] = {
         "loc": "outside lower left",
-        "ncols": 3,
+        "ncols": 4,
         "fontsize": 8,
         "frameon": False,
         "alignment": "left",
     }
     figure.legend(handles=keys, title=title, title_fontsize=8, **style)
-
-
-def heatmap(table: pd.DataFrame, path_stem: Path, groups: Groups, suite: str = "") -> list[Path]:
-    """Methods x datasets, best method on top; see `heatmap_figure`."""
-    return save(heatmap_figure(table, groups, suite), path_stem)
-
-
-def heatmap_figure(table: pd.DataFrame, groups: Groups, suite: str = "") -> Figure:
-    """Accuracy in %; the colour is the difference to linear_probe, each column in units of its largest, if it ran."""
-    keys, names = list(datasets(groups)), _names(table)
-    values = table[keys].to_numpy(dtype=float)
-    probe = table.index[(table["method"] == "linear_probe") & (table["variant"] == "default")]
-    baseline = values[probe[0]] if len(probe) else np.full(len(keys), np.nan)
-    figure = empty(2.6 + 0.78 * len(keys) + 0.055 * max(map(len, names)), 1.9 + 0.3 * len(names))
-    with mpl.rc_context(_style("white")):
-        axes = figure.add_subplot()
-    axes.set_facecolor("0.9")
-    axes.patch.set(hatch="////", edgecolor="0.7")
-    compared = bool(np.isfinite(baseline).all())
-    if compared:
-        largest = np.nanmax(np.abs(values - baseline), axis=0)
-        colours = (values - baseline) / np.where(largest > 0, largest, 1)
-    sns.heatmap(
-        pd.DataFrame(colours if compared else values, names, keys),
-        annot=values,
-        fmt=".1f",
-        annot_kws={"fontsize": 8},
-        cmap="RdBu" if compared else "crest",
-        vmin=-1.15 if compared else None,  # short of the ends of the colours, which are too dark to tell apart
-        vmax=1.15 if compared else None,
-        linewidths=0.5,
-        cbar_kws={"aspect": 30, "pad": 0.02},
-        ax=axes,
-    )
-    bar = axes.collections[0].colorbar
-    assert bar is not None
-    bar.ax.tick_params(labelsize=8)
-    bar.set_label("difference to linear_probe,\nlargest of the column = 1" if compared else "accuracy in %", fontsize=8)
-    if compared:
-        bar.ax.set_ylim(min(0.0, float(np.nanmin(colours))), 1)
-    axes.tick_params(labelsize=8.5, length=0)
-    axes.set_xticklabels(keys, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels(names, rotation=0)
-    start = 0
-    for group, members in groups.items():
-        if start:
-            axes.axvline(start, color="black", lw=1.5)
-        axes.text(start + len(members) / 2, -0.15, group, ha="center", va="bottom", fontsize=9, style="italic")
-        start += len(members)
-    figure.suptitle(_title(table, suite), fontsize=10, x=0.01, ha="left")
-    return figure
 
 
 def empty(width: float, height: float) -> Figure:
@@ -188,20 +205,16 @@ def empty(width: float, height: float) -> Figure:
     return figure
 
 
-def _style(name: str) -> Any:
-    return sns.axes_style(name)
-
-
-def _rows(table: pd.DataFrame) -> list[Row]:
+def rows_of(table: pd.DataFrame) -> list[Row]:
     names = zip(table["method"], table["variant"], table["backbone"], strict=True)
     return [(str(method), str(variant), str(backbone)) for method, variant, backbone in names]
 
 
-def _names(table: pd.DataFrame) -> list[str]:
-    return [method if variant == "default" else f"{method} ({variant})" for method, variant, _ in _rows(table)]
+def row_names(table: pd.DataFrame) -> list[str]:
+    return [method if variant == "default" else f"{method} ({variant})" for method, variant, _ in rows_of(table)]
 
 
-def _title(table: pd.DataFrame, suite: str) -> str:
+def title_of(table: pd.DataFrame, suite: str) -> str:
     counts = table.loc[table["seeds"] > 0, "seeds"]  # of rows that lack no dataset
     fewest, most = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
     seeds = f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"

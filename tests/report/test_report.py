@@ -22,15 +22,23 @@ from bench.core import configs
 from bench.core.configs import Suite, SuiteCard
 from bench.core.errors import UsageError
 from bench.core.record import Record
-from bench.report import parts, write_all
+from bench.models import registry
+from bench.report import Part, load, parts, write_all
 from bench.report.aggregate import COSTS, leaderboard
 from bench.report.cells import human
 from bench.report.frame import frame, seen_in_pretraining
+from bench.report.heatmap import heatmap_figure
 from bench.report.labels import place
+from bench.report.looks import COLOURS, look
 from bench.report.phases import neurons_figure, trails
-from bench.report.plots import MARKERS, heatmap_figure, tradeoff_figure
+from bench.report.plots import tradeoff_figure, with_overhead
 from bench.report.standings import Headline
 from bench.report.tables import markdown, terminal, write_csv
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Part:
+    return load(Path(__file__).parents[2] / "results" / "pocket").parts[0]
 
 
 def grid(scores: dict[str, list[float]], **options: Any) -> list[Record]:
@@ -363,8 +371,28 @@ def test_a_name_at_the_edge_stays_within_and_off_the_lines() -> None:
     assert not box.y0 <= middle <= box.y1
 
 
-def test_colours_and_markers_together_tell_a_hundred_methods_apart() -> None:
-    assert len({(i % 10, MARKERS[(i + i // 10) % 10]) for i in range(100)}) == 100
+def test_a_method_looks_the_same_on_every_figure_and_like_no_other() -> None:
+    families = registry.families()
+    looks = {method: look(method, families) for method in families}
+    assert len(set(looks.values())) == len(families) > 30
+    assert {looks[method][0] for method in families} <= set(COLOURS.values())
+    assert look("lora", families)[0] == COLOURS["low-rank"] != look("full", families)[0]
+    shown: list[dict[str, tuple[str, str]]] = []
+    for methods in (("full", "lora", "mimi"), ("mimi", "bitfit")):
+        figure = tradeoff_figure(
+            board(grid({name: [0.5, 0.6] for name in methods})), "params_trained", families=families
+        )
+        points = [line for line in figure.axes[0].lines if line.get_gid() == "point"]
+        table = board(grid({name: [0.5, 0.6] for name in methods}))
+        shown.append({m: (p.get_color(), p.get_marker()) for m, p in zip(table["method"], points, strict=True)})
+    assert shown[0]["mimi"] == shown[1]["mimi"] == looks["mimi"]
+
+
+def test_colours_can_be_told_from_white() -> None:
+    for colour in COLOURS.values():
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        assert 1.05 / (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) >= 4.5
 
 
 def mimi(score: float, key: str, seed: int) -> Record:
@@ -378,9 +406,9 @@ def test_a_trail_is_the_mean_over_datasets_of_each_phase() -> None:
     last = 100 * (0.51 + 0.1 / 8)
     assert found == {
         ("mimi", "default", "pocket_vit"): [
-            (1000, pytest.approx(last - 20)),
-            (600, pytest.approx(last - 10)),
-            (400, pytest.approx(last)),
+            (1000, pytest.approx(last - 20), "cycle 0"),
+            (600, pytest.approx(last - 10), "cycle 1"),
+            (400, pytest.approx(last), "cycle 2"),
         ]
     }
     incomplete = frame(r for r in records if r.spec.dataset != "pocket/count")
@@ -388,12 +416,36 @@ def test_a_trail_is_the_mean_over_datasets_of_each_phase() -> None:
     assert trails(frame(records), GROUPS, "mean_datasets", "gflops_merged") == {}
 
 
-def test_bars_are_the_neurons_left_after_each_phase() -> None:
+def test_lines_are_the_neurons_left_after_each_phase() -> None:
     figure = neurons_figure(frame(mimi(0.5, "digits", seed) for seed in (0, 1)))
     assert figure is not None
-    heights = [[bar.get_height() for bar in bars] for bars in figure.axes[0].containers]
-    assert heights == [[left // (8 * (block + 1)) for block in range(4) for _ in "am"] for left in (800, 400, 200)]
+    axes = figure.axes[0]
+    for number, left in enumerate((800, 400, 200)):
+        lines = [line for line in axes.lines if line.get_gid() == f"cycle {number}"]
+        assert [list(line.get_ydata()) for line in lines] == [[left // (8 * (block + 1)) for block in range(4)]] * 2
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "2", "3"]
+    assert axes.get_xlabel().startswith("block") and axes.get_ylabel() == "neurons left"
     assert neurons_figure(frame(grid({"lora": [0.5]}))) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["layers.{0}.blocks.{1}.attn", "layers.{0}.blocks.{1}.mlp"], ["0.0", "0.1", "1.0", "1.1", "2.0", "2.1"]),
+        (
+            ["cvt.encoder.stages.{0}.layers.{1}.attention.output", "cvt.encoder.stages.{0}.layers.{1}.output"],
+            ["0.0", "0.1", "1.0", "1.1", "2.0", "2.1"],
+        ),
+    ],
+)
+def test_blocks_of_every_backbone_are_told_apart(names: list[str], labels: list[str]) -> None:
+    sizes = {name.format(stage, block): 8 for stage in range(3) for block in range(2) for name in names}
+    ends = tuple(dataclasses.replace(cycle(number, 0.5, 80), sizes=sizes) for number in range(2))
+    figure = neurons_figure(frame([make("mimi", "digits", 0, 0.5, milestones=ends)]))
+    assert figure is not None
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == labels
+    assert len(figure.axes[0].lines) == 4  # two branches, two cycles
+    assert overlaps(figure) == []
 
 
 def test_a_missing_cell_of_the_heatmap_has_no_number() -> None:
@@ -402,10 +454,82 @@ def test_a_missing_cell_of_the_heatmap_has_no_number() -> None:
         for r in grid({"linear_probe": [0.4], "lora": [0.5]})
         if r.spec.dataset != "pocket/count" or r.spec.method != "lora"
     ]
-    figure = heatmap_figure(board(records), GROUPS)
+    figure = heatmap_figure(board(records), GROUPS, "mean_datasets")
     shown = [text.get_text() for text in figure.axes[0].texts]
-    assert (shown.count("40.0"), shown.count("50.0")) == (8, 7)
+    assert (shown.count("40.0"), shown.count("50.0")) == (8 + 1, 7)  # and a mean
+    assert [shown.count("1"), shown.count("-")] == [1, 1]  # seeds
     assert [text for text in shown if text in GROUPS] == list(GROUPS)
+
+
+def test_the_colour_of_a_cell_shows_what_it_prints() -> None:
+    records = [make(m, key, 0, s) for m, s in (("a", 0.9), ("b", 0.6), ("c", 0.3)) for key in KEYS]
+    figure = heatmap_figure(board(records), GROUPS, "mean_groups")
+    colours = figure.axes[0].images[0].get_array()
+    assert colours is not None
+    assert np.allclose(colours, [[1.0] * 9, [0.5] * 9, [0.0] * 9])
+    assert [text.get_text() for text in figure.axes[0].texts][8:10] == ["90.0", "1"]
+
+
+def test_an_overhead_is_measured_from_linear_probing() -> None:
+    records = (
+        grid({"linear_probe": [0.2]}, flops=200) + grid({"lora": [0.5]}, flops=210) + grid({"full": [0.6]}, flops=200)
+    )
+    found = with_overhead(board(records)).set_index("method")["gflops_overhead"]
+    assert found.to_dict() == pytest.approx({"linear_probe": 0, "lora": 5, "full": 0})
+    without = with_overhead(board(grid({"lora": [0.5]}, flops=210, merged=200))).set_index("method")["gflops_overhead"]
+    assert without["lora"] == pytest.approx(5)
+
+
+def overlaps(figure: Figure) -> list[tuple[str, str]]:
+    """Every two texts of a figure that cover each other, and those that leave it, beside themselves."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = [t for t in figure.findobj(Text) if isinstance(t, Text) and t.get_visible() and t.get_text().strip()]
+    for axes in figure.axes:  # ticks beyond the ends of an axis are there, but not drawn
+        for axis in (axes.xaxis, axes.yaxis):
+            drawn = {id(label) for tick in axis._update_ticks() for label in (tick.label1, tick.label2)}
+            every = {id(label) for tick in (*axis.majorTicks, *axis.minorTicks) for label in (tick.label1, tick.label2)}
+            hidden = every if not axes.get_visible() else every - drawn
+            texts = [text for text in texts if id(text) not in hidden]
+    texts = [text for text in texts if text.axes is None or text.axes.get_visible()]
+    boxes = [(text.get_text(), Text.get_window_extent(text, renderer).padded(-0.5)) for text in texts]
+    outside = [
+        (name, name)
+        for name, box in boxes
+        if not figure.bbox.padded(1).containsx(box.x0) or not figure.bbox.padded(1).containsx(box.x1)
+    ]
+    return outside + [
+        (name, other)
+        for place, (name, box) in enumerate(boxes)
+        for other, covered in boxes[:place]
+        if box.overlaps(covered)
+    ]
+
+
+@pytest.mark.parametrize("backbone", ["pocket_vit", "pocket_swin"])
+@pytest.mark.parametrize("kind", ["params", "gflops", "heatmap", "neurons"])
+def test_no_text_of_a_committed_figure_covers_another(backbone: str, kind: str, pocket: Part) -> None:
+    rows = with_overhead(pocket.table[pocket.table["backbone"] == backbone].reset_index(drop=True))
+    runs = pocket.runs[pocket.runs["backbone"] == backbone]
+    families, headline = registry.families(), pocket.headline
+    if kind == "params":
+        steps = trails(runs, pocket.groups, headline, "params_trained")
+        figure = tradeoff_figure(rows, "params_trained", pocket.title, headline, steps, families)
+        names = {text.get_text() for text in figure.axes[0].texts if text.get_gid() == "label"}
+        assert {"cycle 0", "cycle 1", *rows.loc[rows["coverage"] == 1, "method"]} <= names
+        assert len([text for text in figure.axes[0].texts if text.get_gid() == "trail"]) == 2
+    elif kind == "gflops":
+        figure = tradeoff_figure(rows, "gflops_overhead", pocket.title, headline, None, families)
+        references = [text.get_text() for text in figure.axes[0].texts if text.get_gid() == "reference"]
+        assert references == ["full", "linear\nprobe"]
+    elif kind == "heatmap":
+        figure = heatmap_figure(rows, pocket.groups, headline, pocket.title)
+    else:
+        found = neurons_figure(runs, pocket.title, KEYS)
+        assert found is not None
+        figure = found
+    assert overlaps(figure) == []
 
 
 def test_write_all_follows_the_card_and_splits_what_does_not_compare(

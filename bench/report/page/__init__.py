@@ -41,15 +41,14 @@ def write(
     path: Path,
     report: Report,
     records: Iterable[Record],
-    families: Mapping[str, str] | None = None,
     counts: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Writes the page of a report. `records` are those behind it, read once more for curves and settings.
 
-    `families` gives the family of a method; `counts` are the rows of results/published/counts.csv, of which those whose
+    `counts` are the rows of results/published/counts.csv, of which those whose
     method is on a board are shown.
     """
-    text = html(collect(report, records, families or {}, counts))
+    text = html(collect(report, records, counts))
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     return path
 

@@ -50,13 +50,11 @@ class Places:
         return self._places[key]
 
 
-def collect(
-    report: Report, records: Iterable[Record], families: Mapping[str, str], counts: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
+def collect(report: Report, records: Iterable[Record], counts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """All that the page embeds; arguments as in bench.report.page.write."""
     by_digest = {record.spec.digest: record for record in records}
     provenance = Places()
-    boards = [_board(part, by_digest, families, provenance) for part in report.parts]
+    boards = [_board(part, by_digest, report.families, provenance) for part in report.parts]
     methods = {row["method"] for board in boards for backbone in board["backbones"] for row in backbone["rows"]}
     return {
         "run": RUN,
