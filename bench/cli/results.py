@@ -205,11 +205,12 @@ def _join_reported(args: argparse.Namespace) -> None:
 def _join_records(args: argparse.Namespace) -> int:
     from bench.core import join
 
-    result = join.merge(args.source, args.out, console.warn)
+    result = join.join(args.source, args.out, console.warn)
     for line in result.conflicts:
         console.warn(line)
+    left = f", {result.left} left where they are" if result.left else ""
     print(
         f"{console.counted(result.taken, 'record')} taken over, {result.same} were here already, {result.replaced} in "
-        f"place of one that was not finished, {console.counted(len(result.conflicts), 'conflict')}."
+        f"place of one that was not finished, {console.counted(len(result.conflicts), 'conflict')}{left}."
     )
-    return 1 if result.conflicts else 0
+    return 1 if result.conflicts or result.left else 0

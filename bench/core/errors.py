@@ -7,6 +7,7 @@ BenchError                 every exception raised on purpose
 |- BadData                 a dataset is not what its card says, or cannot be read                   (a failed record)
 |- SealedTest              the test split was asked for before training had ended
 |- Conflict                a finished record would be overwritten
+|- UnreadableFile          something that is no plain file of a bearable size, where one should be
 |- CorruptRecord           a file that should be a record is not one
 `- ForeignRecord           a record that another version of bench wrote
 """
@@ -42,6 +43,10 @@ class SealedTest(BenchError):
 
 
 class Conflict(BenchError):
+    pass
+
+
+class UnreadableFile(BenchError):
     pass
 
 

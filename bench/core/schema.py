@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bench.core.errors import UsageError
+from bench.core import files
+from bench.core.errors import UnreadableFile, UsageError
 
 T = TypeVar("T")
 Reader = Callable[[Any, str, list[str]], Any]
@@ -60,6 +63,63 @@ def parse(cls: type[T], data: object, where: str) -> T:
         raise UsageError(f"{where}: {'; '.join(faults)}.")
     assert isinstance(value, cls)
     return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A file that is not what it should be, and why, in one sentence that names it."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def read_json(path: Path, kind: type[T], limit: int = files.SMALL) -> T | Damaged:
+    """The JSON file as a `kind`: a dataclass, `dict[str, X]`, `tuple[X, ...]` or another type that is understood here.
+
+    Whatever is wrong with the file comes back as Damaged; where there is none, FileNotFoundError is raised.
+    """
+    try:
+        return read_value(kind, loads(files.read_text(path, limit)), str(path))
+    except FileNotFoundError:
+        raise
+    except (UnreadableFile, UsageError) as error:
+        return Damaged(path, str(error))
+    except ValueError as error:
+        return Damaged(path, f"{path} is not JSON: {error}.")
+    except OSError as error:
+        return Damaged(path, f"{path} cannot be read: {error.strerror}.")
+
+
+def loads(text: str) -> Any:
+    """JSON as the standard has it. Raises ValueError also for NaN, a key that comes twice, and nesting without end."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+
+
+def read_value(kind: type[T], data: object, where: str) -> T:
+    """As `parse`, for any type that is understood."""
+    faults: list[str] = []
+    value = _reader(kind)(data, "", faults)
+    if faults:
+        raise UsageError(f"{where}: {'; '.join(faults)}.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} comes twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def plain(value: Any) -> Any:
@@ -245,6 +305,8 @@ def _not(data: Any, path: str, wanted: str) -> str:
         shown = repr(data)
     except ValueError:  # a whole number of more digits than Python writes
         shown = "a huge number"
+    except RecursionError:
+        shown = "something nested very deep"
     return f"{path or 'value'} = {shown if len(shown) <= 200 else shown[:200] + '...'} is not {wanted}"
 
 

@@ -120,9 +120,9 @@ def _provenance(record: Record, plugins: Sequence[Path]) -> list[str]:
 
 
 def _nearest(store: Store, spec: RunSpec, warn: Callable[[str], object]) -> list[Record]:
-    folder = store.path(spec).parent
+    folder = store.path(spec).parent.relative_to(store.root / "runs").as_posix() + "/"
     return [
         record
-        for record in store.records(warn, folder)
+        for record in store.records(warn, lambda name: name.startswith(folder))
         if record.spec.seed == spec.seed and record.spec.digest != spec.digest
     ]

@@ -1,11 +1,13 @@
 """Many records as one frame, fast: what was read of a record file stands in an index, and is read again if it changes.
 
-    DIR/index.json     {"made_by": ..., "sha256": of the columns, "columns": {"path": ..., "size": ..., "method": ...}}
+    <cache>/index/<digest of DIR's path>.json
+        {"made_by": ..., "sha256": of the columns, "columns": {"path": ..., "size": ..., "method": ...}}
 
-The index is a convenience and never the truth: it may be deleted at any time. A file is known by its path under
-DIR/runs, its size and the time of its last change. An index that is damaged, or that other code than this wrote, is
-made anew. It is written aside and renamed, so that of many processes the last one wins, with a whole file; where the
-folder cannot be written, there is none.
+The index is a convenience and never the truth: it may be deleted at any time. It lies in this user's own cache and not
+in the results folder, since a folder that came from elsewhere could bring one that says other things than its records.
+A file is known by its path under DIR/runs, its size and the times of its last changes. An index that is damaged, or
+that other code than this wrote, is made anew. It is written aside and renamed, so that of many processes the last one
+wins, with a whole file; where there is no cache, or it cannot be written, there is none.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,17 +24,17 @@ from typing import Any
 import pandas as pd
 
 from bench.core import record
-from bench.core.errors import BenchError, CorruptRecord
-from bench.core.store import write_atomically
+from bench.core.errors import BenchError, UnreadableFile
+from bench.core.files import Warn, cache_folder, read_bytes, write_atomically
+from bench.core.store import Store
 from bench.report import frame
 
-FILE = "index.json"
-KEYS = ("path", "size", "mtime_ns")  # of a record file
+LARGEST = 4 * 1024**3  # bytes of an index: a million records have far less
+KEYS = ("path", "size", "mtime_ns", "ctime_ns")  # of a record file
 NAMES = KEYS + frame.COLUMNS
-READERS = ("record", "schema", "spec")  # modules of bench that turn the text of a file into a record
+READERS = ("record", "schema", "spec", "store")  # modules of bench that turn the text of a file into a record
 
 Columns = dict[str, list[Any]]
-Warn = Callable[[str], object]
 
 
 def load(root: Path, warn: Warn | None = None) -> pd.DataFrame:
@@ -40,23 +42,30 @@ def load(root: Path, warn: Warn | None = None) -> pd.DataFrame:
 
     A file that is no record is named to `warn` at every load, or raises where there is none to warn.
     """
-    known = _read(root / FILE)
-    columns, changed = _update(known, root / "runs", warn)
-    if changed:
-        _write(root / FILE, columns)
+    path = place(root)
+    columns, changed = _update(_read(path), Store(root), warn)
+    if changed and path:
+        _write(path, columns)
     return frame.assemble(columns)
 
 
-def _update(known: Columns, runs: Path, warn: Warn | None) -> tuple[Columns, bool]:
+def place(root: Path) -> Path | None:
+    """The index of a results folder; None where the user has no cache."""
+    folder = cache_folder()
+    key = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
+    return folder / "index" / f"{key}.json" if folder else None
+
+
+def _update(known: Columns, store: Store, warn: Warn | None) -> tuple[Columns, bool]:
     """Columns with one row for each record file there is now, in the order of their paths, and whether any differ."""
     places = {path: place for place, path in enumerate(known["path"])}
     fresh: Columns = {name: [] for name in NAMES}
     same: dict[Any, Any] = {}  # equal values are held once
     order: list[int] = []
-    for file in _files(runs):
+    for file in _files(store, warn):
         place = places.get(file[0])
-        if place is None or (known["size"][place], known["mtime_ns"][place]) != file[1:]:
-            cells = _cells(runs / file[0], warn)
+        if place is None or tuple(known[name][place] for name in KEYS) != file:
+            cells = _cells(store, file[0], warn)
             if cells is None:
                 continue
             place = len(places) + len(fresh["path"])
@@ -68,56 +77,33 @@ def _update(known: Columns, runs: Path, warn: Warn | None) -> tuple[Columns, boo
     return {name: list(map((known[name] + fresh[name]).__getitem__, order)) for name in NAMES}, True
 
 
-def _files(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, int, int]]:
-    """Relative path, size and time of every record file, in the order in which the store gives them."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".json"):
-            try:
-                stat = entry.stat()
-            except FileNotFoundError:
-                continue
-            yield f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns
+def _files(store: Store, warn: Warn | None) -> Iterator[tuple[str, int, int, int]]:
+    """KEYS of every record file, in the order in which the store gives them."""
+    for name, status in store.files(warn):
+        yield name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _cells(path: Path, warn: Warn | None) -> Mapping[str, frame.Cell] | None:
-    """None where the file is gone by now, or is no record."""
+def _cells(store: Store, name: str, warn: Warn | None) -> Mapping[str, frame.Cell] | None:
+    """None where the file is gone by now, or is no record of this place."""
     try:
-        return frame.row(_record(path))
+        return frame.row(store.read(name))
     except FileNotFoundError:
         return None
-    except BenchError as error:
+    except (BenchError, OSError) as error:
         if warn is None:
             raise
         warn(str(error))
         return None
 
 
-def _record(path: Path) -> record.Record:
-    try:
-        return record.from_json(_text(path), str(path))
-    except (UnicodeDecodeError, RecursionError) as error:  # bytes that are no text, brackets without end
-        raise CorruptRecord(f"{path} is not a record: {type(error).__name__}: {error}.") from error
-
-
-def _text(path: Path) -> str:
-    return path.read_text()
-
-
 # The file: readers check its beginning and its sum, and then need not doubt the rest. -------------------------------
 
 
-def _read(path: Path) -> Columns:
+def _read(path: Path | None) -> Columns:
     """The index as it was written; without rows where there is none, or none that this code wrote."""
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bytes(path, LARGEST) if path else b""
+    except (OSError, UnreadableFile):
         data = b""
     start = len(_beginning(b""))
     body = data[start:-2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -43,14 +42,20 @@ def root(tmp_path: Path) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the record files that are read, as they are."""
     names: list[str] = []
-    text = index._text
+    whole = index._cells
 
-    def noted(path: Path) -> str:
-        names.append(path.name)
-        return text(path)
+    def noted(store: Store, name: str, warn: index.Warn | None) -> object:
+        names.append(Path(name).name)
+        return whole(store, name, warn)
 
-    monkeypatch.setattr(index, "_text", noted)
+    monkeypatch.setattr(index, "_cells", noted)
     return names
+
+
+def place(root: Path) -> Path:
+    found = index.place(root)
+    assert found is not None
+    return found
 
 
 def check(root: Path) -> pd.DataFrame:
@@ -106,20 +111,59 @@ def test_a_change_that_keeps_the_size_is_seen(root: Path) -> None:
 def test_an_empty_or_missing_folder_has_no_rows_and_gets_no_index(tmp_path: Path) -> None:
     assert len(check(tmp_path)) == 0
     assert len(check(tmp_path / "missing")) == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and not place(tmp_path).exists()
 
 
-def test_copies_of_a_record_stand_in_the_order_of_their_paths(tmp_path: Path) -> None:
-    for seconds, name in enumerate(["a-b/x", "a/x", "a/b/x", "a/b", "x", "a.json/x"]):
-        path = tmp_path / "runs" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record = make("lora", "a", 0, 0.5)
-        provenance = dataclasses.replace(record.provenance, seconds=float(seconds))
-        path.write_text(dataclasses.replace(record, provenance=provenance).to_json())
-    (tmp_path / "runs" / "a.json" / "x.json").unlink()  # Store.records would read the folder as a file
-    (tmp_path / "runs" / "a.json").rmdir()
-    assert len(check(tmp_path)) == 5
-    check(tmp_path)
+def test_a_record_that_lies_elsewhere_is_set_aside_by_name_at_every_load(root: Path) -> None:
+    first, *_ = whole = paths(root)
+    strays = [first.with_name("seed0-backup.json"), first.parents[1] / "another" / first.name, root / "runs" / "x.json"]
+    for stray in strays:
+        stray.parent.mkdir(exist_ok=True)
+        shutil.copy(first, stray)
+    for _ in range(2):
+        told: list[str] = []
+        assert len(index.load(root, told.append)) == len(whole)
+        assert [sum(f"{stray} is set aside" in text for text in told) for stray in strays] == [1, 1, 1]
+        assert len(told) == 3 and all(str(first) in text for text in told)
+    check(root)
+
+
+def test_a_suite_on_another_disk_is_found_by_all_or_by_none(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("scratch") / "suite"
+    suite = root / "runs" / "pocket"
+    shutil.move(suite, elsewhere)
+    suite.symlink_to(elsewhere)
+    (elsewhere / "circle").symlink_to(root)
+    told: list[str] = []
+    assert len(index.load(root, told.append)) == len(RECORDS) and len(told) == 1 and "circle" in told[0]
+    assert len(check(root)) == len(RECORDS)
+    assert all(Store(root).find(record.spec) == record for record in RECORDS)
+
+
+def test_an_index_that_came_with_the_folder_is_not_believed(root: Path) -> None:
+    check(root)
+    forged = place(root).read_bytes().replace(b"lora", b"best")
+    for name in ("index.json", place(root).name):
+        (root / name).write_bytes(forged)
+    place(root).unlink()
+    assert "best" not in set(check(root)["method"])
+
+
+def test_a_folder_that_is_no_plain_folder_of_records_is_read_all_the_same(root: Path) -> None:
+    first, second, third, *_ = paths(root)
+    for path in (first, second, third):
+        path.unlink()
+    os.mkfifo(first)
+    second.mkdir()
+    third.symlink_to("nowhere")
+    (root / "runs" / "pocket" / "loop.json").symlink_to("loop.json")
+    told: list[str] = []
+    assert len(index.load(root, told.append)) == len(RECORDS) - 3
+    assert [sum(str(path) in text for text in told) for path in (first, third)] == [1, 1]
+    assert len(told) == 3  # the empty folder is a folder like others
+    check(root)
 
 
 def test_what_is_no_record_is_named_at_every_load_and_stays(root: Path) -> None:
@@ -159,7 +203,7 @@ def other_code(data: bytes) -> bytes:
 )
 def test_a_damaged_or_foreign_index_is_made_anew(damage, root: Path, read: list[str]) -> None:  # type: ignore[no-untyped-def]
     check(root)
-    file = root / index.FILE
+    file = place(root)
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     read.clear()
@@ -170,14 +214,16 @@ def test_a_damaged_or_foreign_index_is_made_anew(damage, root: Path, read: list[
 
 def test_the_index_is_json(root: Path) -> None:
     index.load(root, print)
-    data = json.loads((root / index.FILE).read_text())
+    data = json.loads(place(root).read_text())
     assert set(data["columns"]) == set(index.NAMES)
 
 
-def test_a_folder_that_cannot_be_written_loads_all_the_same(root: Path) -> None:
-    (root / index.FILE).mkdir()  # which no file can replace, whoever asks
+def test_without_a_place_for_the_index_all_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(root).mkdir(parents=True)  # which no file can replace, whoever asks
     assert len(check(root)) == len(RECORDS)
-    assert sorted(path.name for path in root.iterdir()) == [index.FILE, "runs"]
+    assert sorted(path.name for path in root.iterdir()) == ["runs"]
+    monkeypatch.setattr(index, "cache_folder", lambda: None)
+    assert len(check(root)) == len(RECORDS)
 
 
 def test_many_writers_leave_a_whole_index(root: Path, read: list[str]) -> None:
@@ -188,13 +234,13 @@ from bench.report import index
 root = Path({str(root)!r})
 for _ in range(30):
     assert len(index.load(root, print)) == {len(RECORDS)}
-    (root / index.FILE).unlink(missing_ok=True)
+    index.place(root).unlink(missing_ok=True)
 index.load(root, print)
 """
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(100) for process in started] == [0, 0, 0]
-    assert not list(root.glob("*.part"))
-    assert json.loads((root / index.FILE).read_bytes())["made_by"] == index._maker()
+    assert not list(place(root).parent.glob("*.part"))
+    assert json.loads(place(root).read_bytes())["made_by"] == index._maker()
 
 
 def test_the_report_of_a_folder_is_that_of_its_records(tmp_path: Path) -> None:
