@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.core.errors import UsageError
+from bench.core.files import read_bytes
 
 BEAT = 5.0  # seconds after which the holder of a lock touches it again
 STALE = 60.0  # seconds without a touch after which a lock is nobody's
 POLL = 0.2
+LARGEST = 4096  # bytes of a lock
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -121,7 +123,7 @@ def _create(held: Held) -> bool:
     except FileExistsError:
         return False
     try:
-        with open(handle, "w") as file:
+        with open(handle, "w", encoding="utf-8") as file:
             file.write(held.token)
     except OSError:  # a full disk: nobody is to wait for a lock that is not held
         held.lock.unlink(missing_ok=True)
@@ -130,16 +132,18 @@ def _create(held: Held) -> bool:
 
 
 def _text(path: Path) -> str | None:
+    """What a lock says; None if there is none. Raises UnreadableFile where something else has its name."""
     try:
-        return path.read_text(errors="replace")
+        return read_bytes(path, LARGEST).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return None
 
 
 def _state(lock: Path) -> tuple[str, int] | None:
     """Whose lock it is and when it was touched; None if it has just gone."""
+    text = _text(lock)
     try:
-        return lock.read_text(errors="replace"), lock.stat().st_mtime_ns
+        return None if text is None else (text, lock.stat().st_mtime_ns)
     except FileNotFoundError:
         return None
 
@@ -157,7 +161,7 @@ def _here() -> str:
     """This machine since its last boot, and within it the space in which process ids count: clones of a machine and
     containers may share a name and a disk."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         space = "-"
@@ -165,12 +169,14 @@ def _here() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process of this machine began, in the kernel's ticks since boot; "-" where the kernel does not tell."""
+    """When a process of this machine began, in the kernel's ticks since boot; "-" where the kernel does not tell, and
+    "dead" of one that has ended and whose parent has not asked for its exit status: a zombie holds nothing."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "-"
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return "dead" if fields[0] in ("Z", "X", "x") else fields[19]
 
 
 def alive(token: str) -> bool | None:
@@ -186,6 +192,8 @@ def alive(token: str) -> bool | None:
     except OSError:
         return None
     now = _started(pid)
+    if now == "dead":
+        return False
     return now == started if "-" not in (now, started) else None  # another process may have its number by now
 
 

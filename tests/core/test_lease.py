@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from helpers import waiting
 
 from bench.core import lease as module
-from bench.core.errors import UsageError
+from bench.core.errors import UnreadableFile, UsageError
 from bench.core.lease import leased, locked
 
 
@@ -118,3 +119,27 @@ def test_a_number_that_another_process_has_by_now_is_no_holder(tmp_path: Path) -
     assert module.alive((tmp_path / "run.lock").read_text()) is False
     with leased(tmp_path / "run") as held:
         assert held is not None
+
+
+def test_a_zombie_holds_nothing(tmp_path: Path) -> None:
+    """A holder that was killed, and whose parent does not ask for its exit status: usual in containers."""
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path / "run"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+        assert left(tmp_path) == ["run.lock"]
+        assert module.alive((tmp_path / "run.lock").read_text()) is False
+        with leased(tmp_path / "run") as held:
+            assert held is not None and held.mine()
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_what_has_a_lock_s_name_and_is_none_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.lock")
+    (tmp_path / "b.lock").mkdir()
+    for name in ("a", "b"):
+        with pytest.raises(UnreadableFile, match=rf"{name}\.lock is not a plain file"), leased(tmp_path / name):
+            pass
