@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from bench.core.text import columns, counted, duration, printable_lines, table, terminal_width
+from bench.core.text import columns, counted, duration, printable, printable_lines, table, terminal_width
 
-__all__ = ["counted", "duration"]
+__all__ = ["counted", "duration", "printable", "printable_lines"]
 
 
 def positive(text: str) -> int:
@@ -45,8 +49,30 @@ def warn(text: str) -> None:
     print("bench: " + printable_lines(text).replace("\n", "\n  "), file=sys.stderr)
 
 
-def silent(_: str) -> None:
-    """Tells nothing: where others print."""
+def silent(*_: object, **__: object) -> None:
+    """Prints nothing, where print would."""
+
+
+def use_utf8() -> None:
+    """Output in UTF-8 whatever the locale says, so that a name in any script can be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def hint(command: str, out: Path) -> str:
+    """A command as it has to be typed for this results folder."""
+    return f"bench {command}" + ("" if out == Path("results") else f" --out {shlex.quote(str(out))}")
+
+
+@contextlib.contextmanager
+def one_object(json: bool) -> Iterator[None]:
+    """With --json, what plugins and libraries print goes to standard error: standard output holds one object alone."""
+    if not json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def say_loading(quiet: bool) -> None:

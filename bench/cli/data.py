@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.console import counted, duration, numbers, positive, print_rows, warn
+from bench.cli.console import duration, numbers, positive, print_rows
 from bench.core.errors import UsageError
-from bench.core.text import printable
 
 if TYPE_CHECKING:
     from bench.core.configs import Dataset
-    from bench.core.spec import Protocol
     from bench.data.progress import OnProgress
-    from bench.data.sources import Source
 
 
 def add_parser(verbs: Any) -> None:
@@ -95,7 +92,7 @@ def list_command(args: argparse.Namespace) -> int:
 
 
 def status_command(args: argparse.Namespace) -> int:
-    from bench.data import ready, sources
+    from bench.data import hints, ready, sources
 
     root = data_root(args)
     rows = [("dataset", "state", "where or how")]
@@ -107,7 +104,7 @@ def status_command(args: argparse.Namespace) -> int:
         found = sources.find(card, root)
         if found is None:
             missing.append(card)
-            rows.append((card.name, "missing", fetch_hint(card, root)))
+            rows.append((card.name, "missing", hints.fetch_hint(card, root)))
             continue
         count = len(ready.prepared(card, root))
         note = ", images compressed again" if found.layout.reencoded else ""
@@ -121,90 +118,6 @@ def status_command(args: argparse.Namespace) -> int:
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-
-
-def fetch_hint(card: Dataset, root: Path) -> str:
-    """How to get the data of a card, in one line."""
-    from bench.data.download import catalog
-
-    suite = card.name.partition("/")[0]
-    plan = catalog.plan(card)
-    if plan is None:
-        return f"by hand: docs/data.md tells where from; then 'bench data add {suite} PATH'"
-    if plan.manual and not plan.can_run(root):
-        brought = " and ".join(f"raw/{file.path}" for file in plan.files)
-        told = f"by hand: {plan.manual.rstrip('.')}"
-        if brought:
-            return f"{told}; in the data root these are {brought}; then 'bench data fetch {card.name}'"
-        return f"{told}; then 'bench data add {suite} PATH'"
-    size = f" ({plan.bytes / 1e9:.1f} GB)" if plan.bytes else ""
-    return f"'bench data fetch {card.name}'{size}"
-
-
-def missing_screen(missing: Collection[Dataset], total: int, root: Path) -> str:
-    """What `bench run` says where data is missing."""
-    from bench.data import sources
-
-    width = max(len(card.name) for card in missing)
-    lines = [f"{len(missing)} of {total} datasets are not on this machine:"]
-    lines += [f"  {card.name.ljust(width)}  {fetch_hint(card, root)}" for card in missing]
-    for suite, kind in {card.name.partition("/")[0]: card.source.partition(":")[0] for card in missing}.items():
-        lines += [f"Have them already? 'bench data add {suite} PATH' takes:"]
-        lines += [f"  {layout.title}" for layout in sources.layouts(kind)]
-        lines += [f"Looked in: {', '.join(str(place.path) for place in sources.search_paths(suite, root))}."]
-    if len(missing) < total:
-        lines += ["--skip-missing runs what is here; the table then shows the coverage."]
-    return "\n".join(lines)
-
-
-def prepared(
-    card: Dataset, source: Source, sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
-) -> Dataset:
-    """The card with its fingerprint, its arrays built in every size that is needed; nothing is built for a dry run."""
-    import dataclasses
-
-    from bench.data import ready, sources
-    from bench.data.readers.folder import ImageFolder
-    from bench.training import setup
-
-    if dry:
-        name = sources.name_of(card, source) if isinstance(source, sources.DatasetLocation) else card.name
-        return dataclasses.replace(card, name=name, fingerprint=card.fingerprint or "not prepared yet")
-    transforms = [setup.transform(protocol, size) for size in sorted(sizes)]
-    done = ready.prepare_all_sizes(card, source, transforms, root, progress_line(card.name))
-    if isinstance(source, ImageFolder):
-        count, examples = ready.one_colour(card, root)
-        if count:
-            few = ", ".join(map(printable, examples)) + (", ..." if count > len(examples) else "")
-            warn(
-                f"{card.name}: {counted(count, 'image')} of one colour throughout ({few}). Are they saved as you think?"
-            )
-    return done
-
-
-def prepared_all(
-    wanted: Sequence[tuple[Dataset, Source]], sizes: Collection[int], protocol: Protocol, root: Path, dry: bool
-) -> tuple[list[tuple[Dataset, Source]], list[str]]:
-    """Those of the datasets that are as they should be, prepared, and what is wrong with each of the others.
-
-    One bad image must not keep the other datasets away.
-    """
-    ready: list[tuple[Dataset, Source]] = []
-    refused: list[str] = []
-    for card, source in wanted:
-        try:
-            card = prepared(card, source, sizes, protocol, root, dry) if source is not None else card
-        except UsageError as error:
-            refused.append(_with_name(card, error))
-            continue
-        ready.append((card, source))
-    return ready, refused
-
-
-def _with_name(card: Dataset, error: UsageError) -> str:
-    """An error with the name of its dataset in front."""
-    text = str(error)
-    return text if text.startswith(card.name) else f"{card.name}: {text}"
 
 
 def progress_line(name: str) -> OnProgress:
@@ -270,7 +183,7 @@ def add_command(args: argparse.Namespace) -> int:
 
 
 def fetch_command(args: argparse.Namespace) -> int:
-    from bench.data import sources
+    from bench.data import hints, sources
     from bench.data.download import catalog
     from bench.data.readers import hub
 
@@ -286,7 +199,7 @@ def fetch_command(args: argparse.Namespace) -> int:
             continue
         plan = catalog.plan(card)
         if plan is None or not plan.can_run(root):
-            faults.append(f"{card.name}: {fetch_hint(card, root)}")
+            faults.append(f"{card.name}: {hints.fetch_hint(card, root)}")
             continue
         try:  # a server that is down must not keep the others' datasets away
             catalog.get(card, plan, root, print)
@@ -312,7 +225,7 @@ def _arrived(card: Dataset, root: Path) -> str:
 
 
 def verify_command(args: argparse.Namespace) -> int:
-    from bench.data import sources, verify
+    from bench.data import hints, sources, verify
 
     root = data_root(args)
     faults = read = 0
@@ -323,7 +236,7 @@ def verify_command(args: argparse.Namespace) -> int:
             continue
         found = sources.find(card, root)
         if found is None:
-            print(f"{card.name}  missing: {fetch_hint(card, root)}")
+            print(f"{card.name}  missing: {hints.fetch_hint(card, root)}")
             continue
         report = verify.verify(card, found, root, progress_line(card.name))
         faults += len(report.faults)
@@ -336,7 +249,7 @@ def verify_command(args: argparse.Namespace) -> int:
 
 
 def prepare_command(args: argparse.Namespace) -> int:
-    from bench.data import ready, sources
+    from bench.data import hints, ready, sources
     from bench.data.prepare import Transform
 
     root = data_root(args)
@@ -345,7 +258,7 @@ def prepare_command(args: argparse.Namespace) -> int:
     places = {card.name: sources.find(card, root) if sources.is_local(card) else None for card in cards}
     missing = [card for card in cards if sources.is_local(card) and places[card.name] is None]
     if len(missing) == len(cards):
-        raise sources.Missing(missing_screen(missing, len(cards), root))
+        raise sources.Missing(hints.missing_screen(missing, len(cards), root))
     for card in cards:
         found = places[card.name]
         if found is None:
@@ -354,7 +267,7 @@ def prepare_command(args: argparse.Namespace) -> int:
         try:  # one bad image must not keep the other datasets waiting
             done = ready.card_of(card, found, Transform(args.size, args.resize), root, progress_line(card.name))
         except UsageError as error:
-            faults.append(_with_name(card, error))
+            faults.append(hints.with_name(card, error))
             states["refused"] += 1
             continue
         states["prepared"] += 1
@@ -366,7 +279,7 @@ def prepare_command(args: argparse.Namespace) -> int:
 
 
 def shots_command(args: argparse.Namespace) -> int:
-    from bench.data import fewshot, sources
+    from bench.data import fewshot, hints, sources
 
     root = data_root(args)
     places = [(card, sources.find(card, root)) for card in _cards(args.what) if sources.is_local(card)]
@@ -374,7 +287,7 @@ def shots_command(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.what} has no images on disk to draw from.")
     here = [(card, found) for card, found in places if found is not None]
     if not here:
-        raise sources.Missing(missing_screen([card for card, _ in places], len(places), root))
+        raise sources.Missing(hints.missing_screen([card for card, _ in places], len(places), root))
     args.out.mkdir(parents=True, exist_ok=True)
     for card, found in here:
         train = found.open()["train"]

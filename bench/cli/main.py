@@ -1,4 +1,4 @@
-"""The command line. The verbs are thin, torch is imported only by those that compute."""
+"""The command line. The verbs are thin: they build a question, ask the package, and print the answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import __version__
-from bench.cli import data, results, run
+from bench.cli import arguments, console, data, results, run, status
 from bench.cli.console import positive, print_rows, warn
 from bench.core.errors import BenchError
-from bench.execution import grid
-from bench.execution.worker import Preempted
 
 EPILOG = """examples:
   bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
@@ -26,21 +24,23 @@ KEPT = "What is finished is kept; the same command goes on from there."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit code 0: all is well; 1: a run failed; 2: the question was wrong; 130: interrupted."""
-    args = parser().parse_args(argv)
+    """Runs one command. Exit code 0: everything that was asked for is there; 1: something has no result, or a check
+    failed; 2: the question was wrong; 130: interrupted."""
+    console.use_utf8()
+    top = parser()
+    args = top.parse_args(argv)
+    if "verb" not in args:
+        top.print_help()
+        return 0
     try:
         code: int = args.verb(args)
         return code
     except BenchError as error:
         warn(str(error))
         return 2
-    except KeyboardInterrupt:
-        print(f"\nbench: interrupted. {KEPT}", file=sys.stderr)
-        return 130
-    except Preempted as signal:
-        print(
-            f"bench: ended by {signal}. What is finished is kept; the same command goes on from there.", file=sys.stderr
-        )
+    except KeyboardInterrupt as signal:  # bench.execution.attempt.Preempted is one
+        name = str(signal)
+        warn(f"{f'ended by {name}' if name else 'interrupted'}. {KEPT}")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -58,42 +58,43 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"bench {__version__}")
-    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = verbs.add_parser(name, help=text, description=text)
+        command = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(verb=run)
         return command
 
-    run.add_parser(verb, _common)
+    run.add_parser(verb)
 
     lists = verb("list", list_command, "what there is to choose from")
     kinds = ("methods", "suites", "datasets", "backbones", "protocols")
     lists.add_argument("what", nargs="?", default="methods", choices=kinds)
-    lists.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+    arguments.add_plugin(lists)
 
     count = verb("count", count_command, "parameters, FLOPs and storage of a method on a backbone; needs no data")
     count.add_argument("--method", required=True, metavar="NAME")
     count.add_argument("--backbone", required=True, metavar="NAME")
     count.add_argument("--classes", required=True, type=positive)
-    count.add_argument("--json", action="store_true")
-    _common(count, out=False)
+    count.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    arguments.add_method_settings(count)
 
-    check = verb("check", check_command, "test what every method owes: `bench check NAME`, or all")
+    check = verb("check", check_command, "run the conformance checks of a method: `bench check NAME`, or all")
     check.add_argument("method", metavar="NAME|FILE|all")
     check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
-    _common(check, out=False)
+    arguments.add_method_settings(check)
 
-    paper = verb("paper", paper_command, "trained parameters that the papers print, against ours")
+    paper = verb("paper", paper_command, "trainable parameters that the papers print, against ours")
     paper.add_argument("what", choices=("counts",))
     paper.add_argument("--csv", action="store_true", help="print CSV, with the reason of every erratum")
 
     results.add_parser(verb)
+    status.add_parser(verb)
     data.add_parser(verbs)
 
     doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
-    doctor.add_argument("--json", action="store_true")
     data.add_data_root(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     pretrain = verb("pretrain", pretrain_command, "train a pocket backbone from scratch; resumes where it stopped")
     pretrain.add_argument("backbone")
@@ -104,17 +105,6 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     pretrain.add_argument("--threads", type=positive, help="default: one per core")
     return top
-
-
-def _common(command: argparse.ArgumentParser, out: bool = True) -> None:
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter of the method"
-    )
-    command.add_argument(
-        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method file of your own"
-    )
-    if out:
-        command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
 # list, count, doctor, pretrain ----------------------------------------------------------------------------------------
@@ -168,7 +158,7 @@ def count_command(args: argparse.Namespace) -> int:
     from bench.models import registry
     from bench.models.method import build
 
-    method = build(registry.load(args.method, args.plugin), grid.settings(args.set), args.method)
+    method = build(registry.load(args.method, args.plugin), arguments.settings_of(args.set), args.method)
 
     from bench.core.schema import plain
     from bench.models import static_cost
@@ -193,35 +183,29 @@ def count_command(args: argparse.Namespace) -> int:
 
 
 def check_command(args: argparse.Namespace) -> int:
-    from bench.models import registry
-    from bench.models.method import build
+    from bench import api
 
-    if args.method.endswith(".py"):
-        args.plugin.append(Path(args.method))
-        args.method = Path(args.method).stem
-    names = grid.method_names(args)
-    methods = {name: build(registry.load(name, args.plugin), grid.settings(args.set), name) for name in names}
-
-    from bench.tools import conformance
-
-    cases = [(name, backbone) for name in methods for backbone in args.backbone.split(",")]
+    plugins, name = list(args.plugin), args.method
+    if name.endswith(".py"):
+        plugins.append(Path(name))
+        name = Path(name).stem
+    settings = arguments.settings_of(args.set)
     faults: Counter[str] = Counter()
-    for (name, backbone), findings in zip(
-        cases, conformance.run_all(cases, grid.settings(args.set), tuple(args.plugin)), strict=True
-    ):
-        print(f"{name} on {backbone}")
+    for method, backbone, findings in api.checks(name.split(","), args.backbone.split(","), plugins, settings):
+        print(f"{method} on {backbone}")
         for promise, fault in findings:
             mark = "    " if promise == "refuses" else "ok  " if fault is None else "FAIL"
             faults[mark] += 1
             print(f"  {mark} {promise}", fault or "", flush=True)
-    print(f"{faults['ok  ']} promises kept, {faults['FAIL']} broken, {faults['    ']} backbones refused.")
+    refused = console.counted(faults["    "], "backbone")
+    print(f"{faults['ok  ']} conformance checks passed, {faults['FAIL']} failed; {refused} refused as declared.")
     return 1 if faults["FAIL"] else 0
 
 
 def paper_command(args: argparse.Namespace) -> int:
-    from bench.tools import published
+    from bench.cli import paper
 
-    return published.paper_command(args)
+    return paper.paper_command(args)
 
 
 def doctor_command(args: argparse.Namespace) -> int:
@@ -239,17 +223,14 @@ def doctor_command(args: argparse.Namespace) -> int:
 def pretrain_command(args: argparse.Namespace) -> int:
     import torch
 
+    from bench.execution.executors.local import local_device
     from bench.tools import pretrain
 
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = pretrain.Recipe(seed=args.seed, **({"epochs": args.epochs} if args.epochs else {}))
     path = pretrain.pretrain(
-        args.backbone, args.data, args.out, recipe, grid.device(args.device), lambda line: print(line, flush=True)
+        args.backbone, args.data, args.out, recipe, local_device(args.device), lambda line: print(line, flush=True)
     )
     print(path)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,16 @@
-"""Commands on a results folder: table, plot, compare, status, logs, why, cancel, join."""
+"""Commands on a results folder: table, plot, page, compare, join."""
 
 from __future__ import annotations
 
 import argparse
+<<<<<<< HEAD
 import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+=======
+from collections.abc import Callable
+>>>>>>> 8a7c0cf (Requests, executors and an API: the command line builds a RunRequest and prints what the API returns)
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,19 +42,6 @@ def add_parser(verb: Verb) -> None:
     compare.add_argument("second", metavar="B")
     compare.add_argument("--suite", default="", metavar="NAME", help="default: every leaderboard that has both")
     compare.add_argument("--backbone", default="", metavar="NAME", help="default: every backbone that has both")
-    status = results("status", status_command, "what is planned, queued, running, done, failed and skipped")
-    status.add_argument(
-        "--watch", action="store_true", help="again every two seconds, until nothing is left to wait for"
-    )
-    status.add_argument("--runs", action="store_true", help="a line for every run, with its digest")
-    status.add_argument("--json", action="store_true")
-    logs = results("logs", logs_command, "what a run has left: its starts, its traceback, its worker's output")
-    logs.add_argument("run", metavar="RUN", help="the beginning of its digest, as `bench status --runs` shows it")
-    why = results("why", why_command, "why a record does, or does not, count for what would be asked today")
-    why.add_argument("run", metavar="RUN", help="the beginning of its digest")
-    why.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    cancel = results("cancel", cancel_command, "end the jobs and processes of plans; what is finished stays")
-    cancel.add_argument("plan", nargs="*", metavar="PLAN", help="default: all plans of the results folder")
     verbs = {
         "join": "take over the records of other results folders, or numbers that others report",
         "merge": "the former name of join",
@@ -121,65 +112,7 @@ def _report(out: Path, plugins: Sequence[Path] = ()) -> Report:
     return made
 
 
-# status --------------------------------------------------------------------------------------------------------------
-
-
-def status_command(args: argparse.Namespace) -> int:
-    from bench.execution import status
-
-    while True:
-        seen = status.look(args.out, console.warn)
-        if args.json:
-            print(json.dumps(status.as_data(seen)))
-            return 0
-        text = status.each(seen) if args.runs else status.told(seen)
-        if not args.watch:
-            print(text)
-            return 0
-        print(f"\x1b[2J\x1b[H{_cut(text)}", flush=True)
-        if not seen.waiting:
-            return 0
-        time.sleep(2.0)
-
-
-def _cut(text: str) -> str:
-    """As much as the terminal shows: a longer text would scroll its first lines away."""
-    height, lines = shutil.get_terminal_size().lines - 1, text.splitlines()
-    return (
-        text if len(lines) <= height else "\n".join([*lines[: height - 1], f"... {len(lines) - height + 1} more lines"])
-    )
-
-
-def logs_command(args: argparse.Namespace) -> int:
-    from bench.execution import status
-
-    for line in status.logs(args.out, args.run, console.warn):
-        print(line)
-    return 0
-
-
-def cancel_command(args: argparse.Namespace) -> int:
-    from bench.execution import launch
-    from bench.execution import plan as planning
-
-    homes = [path.parent for path in planning.every(args.out)]
-    if unknown := set(args.plan) - {home.name for home in homes}:
-        known = ", ".join(home.name for home in homes) or "none"
-        raise UsageError(f"No plan is called {sorted(unknown)[0]!r} under {args.out / 'plans'}. Known: {known}.")
-    told = [line for home in homes if not args.plan or home.name in args.plan for line in launch.cancel(home)]
-    print("\n".join(told) or "Nothing is under way.")
-    return 0
-
-
-# why and join --------------------------------------------------------------------------------------------------------
-
-
-def why_command(args: argparse.Namespace) -> int:
-    from bench.execution import explain
-
-    counts, lines = explain.explain(args.out, args.run, args.plugin, console.warn)
-    print("\n".join(lines))
-    return 0 if counts else 1
+# join --------------------------------------------------------------------------------------------------------------
 
 
 def join_command(args: argparse.Namespace) -> int:

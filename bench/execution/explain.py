@@ -11,18 +11,21 @@ from bench.core.record import Record
 from bench.core.schema import plain
 from bench.core.spec import RunSpec, identity
 from bench.core.store import Store
-from bench.execution import status
+from bench.execution import inspect
+from bench.execution.attempt import holder_of
 
 
 def explain(root: Path, run: str, plugins: Sequence[Path], warn: Callable[[str], object]) -> tuple[bool, list[str]]:
     """Whether the run's record counts for today's question, and lines for a person."""
-    spec = status.find(root, run, warn)
+    spec = inspect.find(root, run, warn)
     store = Store(root)
     record = store.find(spec)
-    lines = [f"{spec.digest}  {status.title(spec)}"]
+    lines = [f"{spec.digest}  {inspect.title(spec)}"]
     if record is None:
-        holder = status.alive(store.state(spec))
-        lines.append(f"  It has no record yet: {f'a process on {holder} is at it' if holder else 'it is planned'}.")
+        holder = holder_of(store.state(spec))
+        lines.append(
+            f"  It has no record yet: {f'a process on {holder} is running it' if holder else 'it is planned'}."
+        )
         for other in _nearest(store, spec, warn):
             lines.append(
                 f"  {other.spec.digest[:8]}, a record of the same method, data, backbone and seed, is another run:"

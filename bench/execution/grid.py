@@ -1,163 +1,113 @@
-"""What the command line asks for, as jobs: every combination of methods, backbones, datasets and seeds."""
+"""A request as jobs: every combination of methods, backbones, datasets and seeds."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core.errors import UsageError
+from bench.core import configs
+from bench.core.spec import Protocol
+from bench.data.progress import OnProgress, silent
+from bench.execution.request import MethodChoice, RunRequest
+from bench.models import registry
 
 if TYPE_CHECKING:
-    from bench.core.configs import Dataset, SuiteCard
-    from bench.core.spec import Protocol
-    from bench.data.sources import Source
+    from bench.core.configs import SuiteCard
+    from bench.models.method import Method
     from bench.training.job import Job
 
 Warn = Callable[[str], object]
+Progresses = Callable[[str], OnProgress]  # of the preparation of each dataset, by its name
 
 
 @dataclass(frozen=True)
 class Grid:
     jobs: tuple[Job, ...]
     refused: tuple[str, ...]  # a line for each dataset that is here, but is not what its card says
+    folders: dict[str, str]  # of own images, by the name of their dataset
+    summary: tuple[str, ...]  # what own images were taken for
 
 
-def method_names(args: argparse.Namespace) -> list[str]:
-    """The methods asked for by their own names, each once."""
-    from bench.models import registry
-
-    if args.method == "all":
-        return list(registry.entries(args.plugin))
-    return list(dict.fromkeys(registry.canonical(name, args.plugin) for name in args.method.split(",")))
-
-
-def settings(pairs: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE pairs of --set."""
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise UsageError(f"--set {pair!r} is not KEY=VALUE, like rank=4.")
-        found[key] = value
-    return found
+def method_choices(names: Sequence[str], settings: dict[str, str], plugins: Sequence[Path]) -> tuple[MethodChoice, ...]:
+    """The methods of these names or aliases, each once; "all" names every one."""
+    if "all" in names:
+        names = list(registry.entries(plugins))
+    canonical = dict.fromkeys(registry.canonical(name, plugins) for name in names)
+    return tuple(MethodChoice(name, dict(settings)) for name in canonical)
 
 
-def device(asked: str) -> str:
-    import torch
+def make(
+    request: RunRequest, device: str, warn: Warn, on_progress: Progresses = lambda _: silent, *, prepare: bool = True
+) -> Grid:
+    """Every run that is asked for, on a device. With `prepare`, images are decoded where they have to be.
 
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device here. 'bench doctor' says more; --device cpu works.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
-
-
-def make(args: argparse.Namespace, where: str, warn: Warn) -> Grid:
-    """Every run that the arguments ask for, on the device `where`.
-
-    Seed by seed, so that an interrupted suite is a whole smaller one.
+    Seed by seed, so that an interrupted suite is a whole smaller one. Raises UsageError where the question is wrong:
+    names first, then what does not fit, then the data, so that nothing is fetched or decoded for a wrong name.
     """
-    from bench.core import configs
+    plugins = [Path(plugin) for plugin in request.plugins]
+    methods = [(choice.name, _build(choice, plugins)) for choice in request.methods]
+    suite = _suite(request)
+    protocol = _protocol(request, suite)
+    backbones = request.backbones or (suite.backbone,)
+    _check_fit(methods, backbones, protocol)
+
     from bench.data.root import default_data_root
-    from bench.models import registry
-    from bench.models.method import build
-
-    names = method_names(args)
-    if args.set and len(names) > 1:
-        raise UsageError(f"--set needs one method, to which it applies; --method names {len(names)}.")
-    methods = {name: build(registry.load(name, args.plugin), settings(args.set), name) for name in names}
-    root = args.data_root or default_data_root()
-    wanted, suite = _wanted(args, root)
-    protocol = configs.protocol(args.protocol or suite.protocol)
-    if args.epochs is not None and args.epochs != protocol.epochs:
-        protocol = dataclasses.replace(protocol, name=f"{protocol.name}+epochs={args.epochs}", epochs=args.epochs)
-    backbones = (args.backbone or suite.backbone).split(",")
-
-    from bench.models import static_cost
+    from bench.execution import datasets
     from bench.training.job import make_job
 
-    for method in methods.values():
-        method.phases(protocol.epochs)  # a question that cannot be answered is refused before anything runs
-        for tag in backbones:
-            static_cost.check_fit(method, tag)
-    here, refused = _located(args, wanted, protocol, backbones, root, warn)
+    root = Path(request.data_root) if request.data_root else default_data_root()
+    found = datasets.locate(request, protocol, backbones, root, warn, on_progress, prepare=prepare)
     jobs = [
         make_job(
-            name, method, tag, card, protocol, seed, weights=args.weights, data_root=root, source=source, device=where
+            *(name, method, backbone, card, protocol, seed),
+            weights=request.weights,
+            data_root=root,
+            source=source,
+            device=device,
         )
-        for seed in args.seeds or protocol.seeds
-        for tag in backbones
-        for card, source in here
-        for name, method in methods.items()
+        for seed in (protocol.seeds if request.seeds is None else dict.fromkeys(request.seeds))
+        for backbone in backbones
+        for card, source in found.ready
+        for name, method in methods
     ]
-    return Grid(tuple({job.spec.digest: job for job in jobs}.values()), tuple(refused))
+    return Grid(tuple({job.spec.digest: job for job in jobs}.values()), found.refused, found.folders, found.summary)
 
 
-def _wanted(args: argparse.Namespace, root: Path) -> tuple[list[tuple[Dataset, Source]], SuiteCard]:
-    """The cards asked for, with the images where a folder was named, and the suite that gives the defaults."""
-    from bench.core import configs
+def _build(choice: MethodChoice, plugins: Sequence[Path]) -> Method:
+    from bench.models.method import build
 
-    if args.data is not None:
-        from bench.cli import data
-        from bench.data.readers import folder
-
-        source = folder.divide(
-            args.data, limit=args.limit, data_root=root, on_progress=data.progress_line(args.data.name)
-        )
-        card = folder.card(source, args.limit)
-        if not args.json:
-            print("\n".join(folder.summary(source)))
-        if not args.dry_run:
-            folder.write_lists(source, args.out / "data" / f"{card.name.replace('/', '-')}.json")
-        return [(card, source)], configs.OWN
-    if args.limit is not None:
-        raise UsageError("--limit goes with --data; the datasets of a suite have fixed splits.")
-    if args.dataset is not None:
-        named = [configs.dataset(name) for name in args.dataset.split(",")]
-        return [(card, None) for card in named], configs.suite(args.dataset.partition("/")[0]).card
-    suite = configs.suite(args.suite)
-    return [(card, None) for card in suite.datasets], suite.card
+    return build(registry.load(choice.name, plugins), choice.settings, choice.name)
 
 
-def _located(
-    args: argparse.Namespace,
-    wanted: Sequence[tuple[Dataset, Source]],
-    protocol: Protocol,
-    backbones: Sequence[str],
-    root: Path,
-    warn: Warn,
-) -> tuple[list[tuple[Dataset, Source]], list[str]]:
-    """The cards whose data is on this machine, with where it is and its fingerprint; prepared, but for a dry run. And
-    what is wrong with those that are here and had to be left out.
+def _suite(request: RunRequest) -> SuiteCard:
+    """The suite that gives the defaults."""
+    if request.suite:
+        return configs.suite(request.suite).card
+    if request.datasets:
+        return configs.suite(request.datasets[0].partition("/")[0]).card
+    return configs.OWN
 
-    What is missing is told on one screen, or left out with --skip-missing.
-    """
-    from bench.data import sources
 
-    places = [
-        (card, source or (sources.find(card, root) if sources.is_local(card) else None)) for card, source in wanted
-    ]
-    missing = [card for card, source in places if sources.is_local(card) and source is None]
-    here = [(card, source) for card, source in places if card not in missing]
-    if missing and not (args.skip_missing and here):
-        from bench.cli import data
+def _protocol(request: RunRequest, suite: SuiteCard) -> Protocol:
+    protocol = configs.protocol(request.protocol or suite.protocol)
+    if request.epochs is not None and request.epochs != protocol.epochs:
+        name = f"{protocol.name}+epochs={request.epochs}"
+        protocol = dataclasses.replace(protocol, name=name, epochs=request.epochs)
+    return protocol
 
-        raise sources.Missing(data.missing_screen(missing, len(places), root))
-    if missing:
-        names = ", ".join(card.name for card in missing)
-        warn(f"{len(missing)} of {len(places)} datasets are not here and are left out: {names}.")
-    if all(source is None for _, source in here):
-        return here, []
 
-    from bench.cli import data
-    from bench.training import setup
+def _check_fit(methods: Sequence[tuple[str, Method]], backbones: Sequence[str], protocol: Protocol) -> None:
+    """Raises UsageError where a method's hyper-parameters make no sense for the protocol or a backbone, and where a
+    backbone is not supported; before anything is downloaded, decoded or written."""
+    from bench.models import static_cost
+    from bench.training.setup import phases_of
 
-    sizes = {setup.image_size(tag, protocol) for tag in backbones}
-    ready, refused = data.prepared_all(here, sizes, protocol, root, args.dry_run)
-    if not ready:
-        raise UsageError("\n".join(refused))
-    for line in refused:
-        warn(f"left out: {line}")
-    return ready, refused
+    for _, method in methods:
+        phases_of(method, protocol)
+    for backbone in dict.fromkeys(backbones):
+        static_cost.check_supported(backbone)
+        for _, method in methods:
+            static_cost.check_fit(method, backbone)

@@ -66,6 +66,15 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
     )
 
 
+def check_supported(backbone: str) -> None:
+    """Raises UsageError where there is no such backbone, or none that methods can be put on; nothing is fetched."""
+    try:
+        with torch.device("meta"):
+            build_view(backbones.create(backbone, classes=2, weights="random", device="meta"))
+    except UnsupportedBackbone as error:
+        raise UsageError(f"--backbone {backbone} is not supported: {error}") from error
+
+
 def check_fit(method: Method, backbone: str) -> str | None:
     """Why the method does not fit this backbone; None where it does, or where only a run can tell. No weights are made.
 

@@ -8,11 +8,8 @@ are printed, is the published number; an erratum where it is not and the reason 
 
 from __future__ import annotations
 
-import argparse
 import csv
-import dataclasses
 import pickle
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,47 +141,6 @@ def _bare(backbone: str) -> bytes:
         return pickle.dumps(build_view(backbones.create(backbone, classes=1, weights="random", device="meta")))
 
 
-def paper_command(args: argparse.Namespace) -> int:
-    """`bench paper counts [--csv]`. Exit code 1 where a published number is unexplained."""
-    rows = read()
-    compared = compare(filter(buildable, rows))
-    if len(compared) < len(rows):
-        left = f"{len(rows) - len(compared)} rows on a CvT are left out"
-        print(f"bench: {left}, which needs Hugging Face transformers: pip install 'petbench[cvt]'.", file=sys.stderr)
-    if args.csv:
-        _write_csv(compared)
-    else:
-        _print_table(compared)
-    return 1 if any(c.verdict == "unexplained" for c in compared) else 0
-
-
 def summary(compared: Iterable[Compared]) -> str:
     n = Counter(c.verdict for c in compared)
     return f"{n.total()} rows: {n['match']} match, {n['erratum']} errata, {n['unexplained']} unexplained"
-
-
-def _write_csv(compared: Iterable[Compared]) -> None:
-    names = [field.name for field in dataclasses.fields(Row)]
-    out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow([*names[:-2], "ours", "agreement", "verdict", "note"])
-    for c in compared:
-        fields = [getattr(c.row, name) for name in names[:-2]]
-        out.writerow([*fields, f"{c.ours:f}", c.agreement, c.verdict, c.row.note])
-
-
-def _print_table(compared: Iterable[Compared]) -> None:
-    head = ("source", "row", "method", "published", "ours", "verdict")
-    table = [head]
-    for c in compared:
-        row = c.row
-        verdict = f"{c.verdict}, {c.agreement}" if c.verdict == "match" else c.verdict
-        printed = f"{row.published} M" if row.unit == "M" else f"{int(row.published):,}"
-        ours = f"{c.ours:,.0f}"
-        settings = "(mean of several)" if "|" in row.settings else row.settings
-        table.append((f"{row.paper} {row.table}", row.row, f"{row.method} {settings}".strip(), printed, ours, verdict))
-    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    right = {"published", "ours"}
-    for line in table:
-        cells = zip(head, line, widths, strict=True)
-        print("  ".join(cell.rjust(w) if name in right else cell.ljust(w) for name, cell, w in cells).rstrip())
-    print(f"{summary(compared)}. Reasons: column `note` of --csv.")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from bench import __version__
 from bench.core.record import Provenance
+from bench.core.version import VERSION
 from bench.models import backbones, registry
 from bench.training.job import Job
 
@@ -63,7 +63,7 @@ def harness_digest() -> str:
 def compatibility_key(job: Job) -> str:
     """What a checkpoint must have been made with for its training to go on here with the same numbers."""
     method = registry.source_digest(type(job.method))
-    code = (__version__, code_version(), method, version("torch"), version("timm"))
+    code = (VERSION, code_version(), method, version("torch"), version("timm"))
     return f"{job.spec.digest} {code} {job.device} {torch.get_num_threads()} threads"
 
 

@@ -20,10 +20,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from bench.core.store import Store
-from bench.execution import launch
 from bench.execution import plan as planning
+from bench.execution.attempt import perform, read_starts
 from bench.execution.plan import Plan
-from bench.execution.worker import perform, read_starts
+from bench.execution.worker import run_bundle
 
 DEADLINE = 900.0
 
@@ -57,7 +57,7 @@ def kills(root: Path, plan: Plan, count: int, workers: int, seed: int) -> dict[s
 
     def start(number: int) -> None:
         bundle = plan.bundles[number]
-        alive[fork(lambda: launch.work(root, plan, bundle, lambda _: None))] = number
+        alive[fork(lambda: run_bundle(root, plan, bundle.runs, lambda _: None))] = number
 
     while waiting or alive:
         assert time.monotonic() - begun < DEADLINE
@@ -104,7 +104,7 @@ def rush(root: Path, plan: Plan, count: int) -> dict[str, object]:
     at = time.time() + 1.0 + count / 50
 
     def one() -> None:
-        job = planning.job_of(plan, 0)
+        job = planning.job_builder(plan)(0)
         time.sleep(max(0.0, at - time.time()))
         epochs = []
         record = perform(job, Store(root), plan.settings, lambda progress: epochs.append(progress.epoch))
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     (file,) = planning.every(Path(sys.argv[2]))
     asked = planning.read(file)
-    planning.job_of(asked, 0)  # imports what is imported when it is needed
+    planning.job_builder(asked)(0)  # imports what is imported when it is needed
     what, folder, *numbers = sys.argv[1:]
     here = Path(folder)
     outcome = {"kills": kills, "rush": rush}[what](here, asked, *map(int, numbers))  # type: ignore[operator]

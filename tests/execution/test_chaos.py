@@ -16,8 +16,10 @@ from helpers.images import paint
 from bench.cli.main import main
 from bench.core.store import Store
 from bench.execution import plan as planning
-from bench.execution.plan import ExecutionContext, Plan, PlannedRun, Resources, bundled
-from bench.execution.worker import Settings
+from bench.execution.attempt import Settings
+from bench.execution.bundles import bundled
+from bench.execution.plan import ExecutionContext, Plan, PlannedRun
+from bench.execution.resources import Resources
 
 CHAOS = Path(__file__).parent / "chaos.py"
 
@@ -50,7 +52,14 @@ def planned(root: Path, pets: Path, methods: str, seeds: range, bundles: int) ->
     settings = Settings(retries=10**6, checkpoint_seconds=0.0)
     packed = bundled([(1.0, Resources())] * len(specs), len(specs) / bundles)
     runs = tuple(PlannedRun(spec, 1.0) for spec in specs)
-    plan = Plan(ExecutionContext("cpu", folder=str(pets)), settings, {card.name: card}, runs, tuple(packed), threads=1)
+    plan = Plan(
+        ExecutionContext("cpu", folders={card.name: str(pets)}),
+        settings,
+        {card.name: card},
+        runs,
+        tuple(packed),
+        threads=1,
+    )
     planning.write(plan, root)
     return plan
 

@@ -20,17 +20,12 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.readers import folder
 from bench.data.root import default_data_root
-from bench.execution import estimate
+from bench.execution import estimate, executors
 from bench.execution import plan as planning
-from bench.execution.plan import (
-    History,
-    Plan,
-    ResourceOverride,
-    Resources,
-    Slurm,
-    bundled,
-    resources_for,
-)
+from bench.execution.bundles import bundled
+from bench.execution.estimate import History
+from bench.execution.plan import Plan
+from bench.execution.resources import ResourceOverride, Resources, resources_for
 from bench.models import backbones
 from bench.models.method import build
 from bench.models.registry import load
@@ -72,23 +67,24 @@ def test_every_run_is_in_one_bundle_with_its_own_needs_and_bundles_cost_alike() 
 
 
 def test_every_rule_that_fits_changes_the_usual_needs_the_last_one_last() -> None:
-    rules = [
+    overrides = [
         ResourceOverride(backbone="vit_large*", memory=40.0, minutes=240),
         ResourceOverride(method="full", gpus=2),
         ResourceOverride(suite="vtab", minutes=90),
     ]
-    usual = Resources(gpus=1, cpus=4, memory=None, minutes=60)
-    assert resources_for(SPEC, usual, rules) == usual
+    defaults = Resources(gpus=1, cpus=4, memory=None, minutes=60)
+    assert resources_for(SPEC, defaults, overrides) == defaults
     large = dataclasses.replace(SPEC, method="full", backbone="vit_large_patch16_224", dataset="vtab/svhn")
-    assert resources_for(large, usual, rules) == Resources(gpus=2, cpus=4, memory=40.0, minutes=90)
-    assert resources_for(large, usual, rules[::-1]).minutes == 240
-    assert resources_for(large, usual, [ResourceOverride(gpus=0)]).gpus == 0  # none is a number too
+    assert resources_for(large, defaults, overrides) == Resources(gpus=2, cpus=4, memory=40.0, minutes=90)
+    assert resources_for(large, defaults, overrides[::-1]).minutes == 240
+    assert resources_for(large, defaults, [ResourceOverride(gpus=0)]).gpus == 0  # none is a number too
 
 
 def test_what_a_task_gets_where_nothing_is_said() -> None:
-    assert Slurm().defaults(cuda=False) == Resources(gpus=0, cpus=1, minutes=60)
-    assert Slurm().defaults(cuda=True) == Resources(gpus=1, cpus=4, minutes=60)
-    assert Slurm(gpus=0, cpus=2, memory=3.5, timeout=5).defaults(cuda=True) == Resources(0, 2, 3.5, 5)
+    assert executors.get("slurm").defaults(cuda=False) == Resources(gpus=0, cpus=1, minutes=60)
+    assert executors.get("slurm").defaults(cuda=True) == Resources(gpus=1, cpus=4, minutes=60)
+    asked = {"gpus": 0, "cpus": 2, "memory": 3.5, "timeout": 5}
+    assert executors.get("slurm", asked).defaults(cuda=True) == Resources(0, 2, 3.5, 5)
 
 
 # estimates -----------------------------------------------------------------------------------------------------------
@@ -117,11 +113,11 @@ def test_an_estimate_is_the_median_of_the_runs_most_alike() -> None:
 
 
 def test_the_history_of_a_results_folder_is_that_of_its_finished_records(tmp_path: Path) -> None:
-    assert planning.history(tmp_path, print).seconds(SPEC) is None
+    assert estimate.history(tmp_path, print).seconds(SPEC) is None
     Store(tmp_path).write(FAILED)
-    assert planning.history(tmp_path, print).seconds(SPEC) is None
+    assert estimate.history(tmp_path, print).seconds(SPEC) is None
     Store(tmp_path).write(DONE)
-    assert planning.history(tmp_path, print).seconds(SPEC) == DONE.provenance.seconds
+    assert estimate.history(tmp_path, print).seconds(SPEC) == DONE.provenance.seconds
 
 
 def guessed(method: str = "lora", backbone: str = "pocket_vit", device: str = "cpu", **protocol: object) -> float:
@@ -150,16 +146,17 @@ def test_a_first_guess_follows_the_arithmetic() -> None:
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     plan = dataclasses.replace(
-        plan_of(job(), limit=5, folder="/x", plugins=("/a.py",)),
-        slurm=Slurm(partition="p", memory=2.5, setup=("module load x",), sbatch={"nice": "5"}),
+        plan_of(job(), limit=5, folders={"folder/x": "/x"}, plugins=("/a.py",)),
+        executor="slurm",
+        options={"partition": "p", "memory": 2.5, "setup": ["module load x"], "sbatch": {"nice": "5"}},
         threads=2,
     )
     path = planning.write(plan, tmp_path)
     assert planning.read(path) == plan and planning.read(path).id == plan.id
     assert planning.every(tmp_path) == {path: plan}
     assert dataclasses.replace(plan, threads=1).id != plan.id
-    part = plan.without([], [])
-    assert (part.runs, part.cards, part.slurm) == ((), {}, plan.slurm)
+    part = plan.of_runs([], [])
+    assert (part.runs, part.cards, part.options) == ((), {}, plan.options)
     planning.remove(path.parent)
     assert planning.every(tmp_path) == {}
 
@@ -167,7 +164,11 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_plan_is_named(tmp_path: Path) -> None:
     path = planning.write(plan_of(job()), tmp_path)
     text = path.read_text()
-    for damage, told in (("{", "is not a plan"), ("[]", "not a table"), (text.replace('"jobs"', '"jbos"'), "'jbos'")):
+    for damage, told in (
+        ("{", "is not a plan"),
+        ("[]", "not a table"),
+        (text.replace('"options"', '"optoins"'), "'optoins'"),
+    ):
         path.write_text(damage)
         with pytest.raises(UsageError, match=told) as error:
             planning.read(path)
@@ -177,7 +178,7 @@ def test_a_file_that_is_no_plan_is_named(tmp_path: Path) -> None:
 
 
 def rebuilt(plan: Plan) -> RunSpec:
-    return planning.job_of(plan, 0).spec
+    return planning.job_builder(plan)(0).spec
 
 
 def test_a_job_is_built_anew_for_drawn_data_and_a_weight_file(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_job_is_built_anew_for_drawn_data_and_a_weight_file(tmp_path: Path) ->
     weights = tmp_path / "w.safetensors"
     save_file(backbones.create("pocket_vit", classes=2, weights="random").state_dict(), weights)
     own = job(weights=str(weights))
-    again = planning.job_of(plan_of(own, weights=str(weights)), 0)
+    again = planning.job_builder(plan_of(own, weights=str(weights)))(0)
     assert again.spec == own.spec and again.weights_file == weights
     weights.unlink()
     with pytest.raises(UsageError, match="nor a file"):
@@ -215,8 +216,8 @@ def test_a_job_is_built_anew_for_a_folder_until_it_changes(tmp_path: Path) -> No
         data_root=default_data_root(),
         source=source,
     )
-    plan = plan_of(own, folder=str(pets), limit=8)
-    again = planning.job_of(plan, 0)
+    plan = plan_of(own, folders={own.spec.dataset: str(pets)}, limit=8)
+    again = planning.job_builder(plan)(0)
     assert again.spec == own.spec and again.source == source
     first, second = (pets / source.parts["test"][place][0] for place in (0, 1))
     first.write_bytes(second.read_bytes())
@@ -250,6 +251,6 @@ def _forget(module: str) -> None:
 
 def test_the_data_root_of_a_plan_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", "elsewhere")
-    assert planning.job_of(plan_of(job(), data_root=str(tmp_path)), 0).data_root == tmp_path
-    assert planning.job_of(plan_of(job()), 0).data_root == Path("elsewhere")
+    assert planning.job_builder(plan_of(job(), data_root=str(tmp_path)))(0).data_root == tmp_path
+    assert planning.job_builder(plan_of(job()))(0).data_root == Path("elsewhere")
     assert os.environ["BENCH_DATA"] == "elsewhere"

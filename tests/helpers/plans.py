@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bench.core import configs
 from bench.data.root import default_data_root
-from bench.execution.plan import Bundle, ExecutionContext, Plan, PlannedRun, Resources
-from bench.execution.worker import Settings
+from bench.execution.attempt import Settings
+from bench.execution.plan import Bundle, ExecutionContext, Plan, PlannedRun
+from bench.execution.resources import Resources
 from bench.models.method import Method, build
 from bench.models.registry import load
 from bench.training.job import Job, make_job

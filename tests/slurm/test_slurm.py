@@ -17,7 +17,7 @@ import pytest
 
 from bench.core.join import numbers
 from bench.core.store import Store
-from bench.execution.worker import Attempt, read_starts
+from bench.execution.attempt import Attempt, read_starts
 
 pytestmark = [
     pytest.mark.skipif(

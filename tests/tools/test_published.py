@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import paper
 from bench.core.errors import UsageError
 from bench.tools import published
 from bench.tools.published import Compared, Row
@@ -247,7 +248,7 @@ def test_settings_may_name_several_networks_whose_mean_counts() -> None:
 
 
 def test_the_command_prints_every_row_and_the_sum(capsys: pytest.CaptureFixture[str], compared: list[Compared]) -> None:
-    assert published.paper_command(argparse.Namespace(csv=False)) == 0
+    assert paper.paper_command(argparse.Namespace(csv=False)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(compared) + 2
     assert lines[0].split() == ["source", "row", "method", "published", "ours", "verdict"]
@@ -261,14 +262,14 @@ def test_the_command_says_what_it_leaves_out(
     write(tmp_path / "counts.csv", [LORA, dataclasses.replace(LORA, backbone="cvt_13")])
     monkeypatch.setattr(published, "folder", lambda: tmp_path)
     monkeypatch.setattr(published, "find_spec", lambda name: None)
-    assert published.paper_command(argparse.Namespace(csv=False)) == 0
+    assert paper.paper_command(argparse.Namespace(csv=False)) == 0
     told = capsys.readouterr()
     assert "1 rows: 1 match" in told.out
     assert "1 rows on a CvT are left out" in told.err
 
 
 def test_the_command_writes_csv_with_the_reasons(capsys: pytest.CaptureFixture[str], compared: list[Compared]) -> None:
-    assert published.paper_command(argparse.Namespace(csv=True)) == 0
+    assert paper.paper_command(argparse.Namespace(csv=True)) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["verdict"] for row in rows] == [c.verdict for c in compared]
     assert all(row["note"] for row in rows if row["verdict"] == "erratum")
@@ -279,7 +280,7 @@ def test_the_command_fails_where_a_row_is_unexplained(
 ) -> None:
     write(tmp_path / "counts.csv", [dataclasses.replace(LORA, published="419866")])
     monkeypatch.setattr(published, "folder", lambda: tmp_path)
-    assert published.paper_command(argparse.Namespace(csv=False)) == 1
+    assert paper.paper_command(argparse.Namespace(csv=False)) == 1
     assert "1 rows: 0 match, 0 errata, 1 unexplained" in capsys.readouterr().out
 
 

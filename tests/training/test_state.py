@@ -17,7 +17,7 @@ from helpers.views import random_view
 
 from bench.data.readers import folder
 from bench.data.splits import ArraySplit
-from bench.execution.worker import Preempted, Settings, perform
+from bench.execution.attempt import Preempted, Settings, perform
 from bench.models import cost
 from bench.models.method import Method, Phase, build
 from bench.models.registry import load

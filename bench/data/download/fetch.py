@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from bench import __version__
 from bench.core.errors import UsageError
 from bench.core.lease import Held, beside, locked
 from bench.core.store import write_atomically
+from bench.core.version import VERSION
 
 Progress = Callable[[int, int | None, float], object]  # bytes done, bytes in total if known, bytes a second
 
@@ -207,7 +207,7 @@ class _Download:
         have, seen = self.resumable()
         if have and have == (self.known.size or seen.get("total")):
             return
-        request = urllib.request.Request(self.url, headers={"User-Agent": f"petbench/{__version__}"})
+        request = urllib.request.Request(self.url, headers={"User-Agent": f"petbench/{VERSION}"})
         if have:
             request.add_header("Range", f"bytes={have}-")
             validator = _validator(seen)

@@ -19,8 +19,8 @@ from bench.core.lease import leased
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.data.readers import folder
-from bench.execution import worker
-from bench.execution.worker import Attempt, Preempted, Settings, perform, preemptible, read_starts, read_step
+from bench.execution import attempt
+from bench.execution.attempt import Attempt, Preempted, Settings, perform, preemptible, read_starts, read_step
 from bench.models.method import Method
 from bench.models.view import ModelView
 from bench.training import loop
@@ -72,7 +72,7 @@ def test_a_failure_is_a_record_of_its_kind(kind: str, source: folder.ImageFolder
     store, asked = Store(tmp_path / "out"), failing(source, tmp_path, kind, 9)
     record = perform(asked, store, Settings(retries=1))
     assert record is not None and (record.status, record.failure) == ("failed", kind)
-    assert record.attempts == (2 if kind in worker.MAY_PASS else 1)
+    assert record.attempts == (2 if kind in attempt.MAY_PASS else 1)
     assert record.log and store.path(asked.spec).with_name(record.log).is_file()
     again = perform(asked, store, Settings(retries=0))
     assert again is not None and again.attempts == record.attempts + 1  # it adds to those of the failed record
@@ -87,7 +87,7 @@ def test_a_run_whose_process_is_killed_again_and_again_fails(source: folder.Imag
     (state / "starts.json").write_text(json.dumps([vars(start) for start in starts]))
     record = perform(asked, store, Settings(retries=1))
     assert record is not None and (record.status, record.failure) == ("failed", "node")
-    assert record.reason == "Its process was killed 2 times without a word, last on node7."
+    assert record.reason == "The worker died without an exit status 2 times, the last time on node7."
     assert record.attempts == 3
     done = perform(asked, store, Settings(retries=1))  # asked for anew, it is tried again
     assert done is not None and done.status == "done" and done.attempts == 4

@@ -13,7 +13,7 @@ from helpers.images import paint
 
 from bench.core.store import Store
 from bench.execution import plan as planning
-from bench.execution.worker import read_starts
+from bench.execution.attempt import read_starts
 
 BENCH = (sys.executable, "-m", "bench")
 
@@ -51,7 +51,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     front, workers = begun(tmp_path, out, "lora,linear_probe", epochs=60, at_work=1)
     os.kill(workers[0], signal.SIGKILL)
     told, _ = front.communicate(timeout=200)
-    assert front.returncode == 0 and "ended by signal 9" in told
+    assert front.returncode == 0 and "was ended by signal 9" in told
     records = list(Store(out).records())
     assert [record.status for record in records] == ["done", "done"]
     assert sorted(record.attempts for record in records) == [1, 2]

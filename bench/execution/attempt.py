@@ -1,0 +1,243 @@
+"""One run from its beginning to its record, on whatever machine, and the state on disk while it is under way.
+
+    DIR/state/<digest>.lock            the lease: one process at a time is at a run, and touches this while it is
+    DIR/state/<digest>/starts.json     every time it was begun, and how that ended
+    DIR/state/<digest>/progress.json   how far it is
+    DIR/state/<digest>/*.safetensors   where it would go on (bench.training.checkpoint, bench.training.state)
+
+All of it goes when the run has its record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from bench.core.errors import BenchError, Conflict, UsageError
+from bench.core.lease import STALE, Held, alive, beside, host, leased
+from bench.core.record import Failure, Record
+from bench.core.schema import parse, plain
+from bench.core.store import Store, write_json
+
+if TYPE_CHECKING:
+    from bench.training.job import Job
+    from bench.training.loop import Progress
+
+MAY_PASS: tuple[Failure, ...] = ("memory", "system", "node")
+"""Failures that another try may not meet again: a neighbour's memory, a disk, a node. The others would come again."""
+
+
+class Preempted(KeyboardInterrupt):
+    """The machine is wanted back: SIGTERM, or SIGUSR1 of a batch system. Not an error of the run."""
+
+
+class LostLease(BenchError):
+    """Another process took this one for dead and is at its run now."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    retries: int = 1  # further tries after a failure that may pass
+    checkpoint_seconds: float = 30.0  # of training between two checkpoints
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One beginning of a run. `ended` is how its process let go of it; None after one that died without an exit
+    status."""
+
+    host: str
+    pid: int
+    job: str | None  # of the batch system
+    time: str  # UTC, ISO 8601
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a run is, as its worker last said."""
+
+    start: Attempt
+    phase: str
+    epoch: int
+    epochs: int
+    images_per_second: float
+
+
+def perform(
+    job: Job, store: Store, settings: Settings, on_progress: Callable[[Progress], None] = lambda _: None
+) -> Record | None:
+    """The run's final record, made here or found; None where another process is at this run.
+
+    A run that was interrupted goes on from its checkpoint. One whose process died more than `retries` times without an
+    exit status fails. Raises UsageError where the question is wrong, Preempted where the machine is wanted back.
+    """
+    state = store.state(job.spec)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with leased(state) as held:
+        if held is None:
+            return None
+        found = store.find(job.spec)
+        if found is not None and found.status == "done":
+            shutil.rmtree(state, ignore_errors=True)  # its process was killed between record and tidying
+            return found
+        for left in store.path(job.spec).parent.glob(f".{store.path(job.spec).stem}-*.part"):
+            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        try:
+            return _hold(job, store, settings, on_progress, held, found.attempts if found else 0)
+        except (LostLease, Conflict):
+            return store.find(job.spec)  # the other process's, if it has finished
+
+
+def _hold(
+    job: Job, store: Store, settings: Settings, on_progress: Callable[[Progress], None], held: Held, before: int
+) -> Record:
+    """The run, tried again as often as the settings say; `before` counts the attempts of earlier, failed records."""
+    from bench.training import provenance
+    from bench.training.checkpoint import Checkpoints
+    from bench.training.execute import execute, lost
+
+    def check_lease() -> None:
+        if not held.mine():
+            raise LostLease(f"{held.lock} was taken over by another process while this one slept.")
+
+    state = store.state(job.spec)
+    checkpoints = Checkpoints(state, provenance.compatibility_key(job), settings.checkpoint_seconds)
+    for tries in itertools.count(1):
+        starts = read_starts(state)
+        killed = [start for start in starts if start.ended is None]
+        if len(killed) > settings.retries:
+            times = f"{len(killed)} times, the last time on {killed[-1].host}"
+            reason = f"The worker died without an exit status {times}."
+            record = lost(job, reason, before + len(starts))
+            store.write(record)
+            break
+        mine = Attempt(
+            socket.gethostname(), os.getpid(), provenance.batch_job(), datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        _write_starts(state, [*starts, mine])
+        with _ending(state, starts, mine):
+            record = execute(
+                job,
+                store,
+                _recording(state, mine, check_lease, on_progress),
+                checkpoints=checkpoints,
+                attempts=before + len(starts) + 1,
+                check_lease=check_lease,
+            )
+        if record.failure not in MAY_PASS or tries > settings.retries:
+            break
+    shutil.rmtree(state, ignore_errors=True)
+    return record
+
+
+@contextlib.contextmanager
+def _ending(state: Path, before: Sequence[Attempt], mine: Attempt) -> Iterator[None]:
+    """Notes how a start ended, unless the process is killed without a word."""
+    try:
+        yield
+    except BaseException as error:
+        if state.is_dir():
+            _write_starts(state, [*before, dataclasses.replace(mine, ended=type(error).__name__)])
+        raise
+    _write_starts(state, [*before, dataclasses.replace(mine, ended="recorded")])
+
+
+def _recording(
+    state: Path, start: Attempt, check_lease: Callable[[], None], on_progress: Callable[[Progress], None]
+) -> Callable[[Progress], None]:
+    """At every epoch: asks whether the run is still this process's, which also guards the checkpoint that follows, and
+    writes down its progress, once a second at most."""
+    written = 0.0
+
+    def record(progress: Progress) -> None:
+        nonlocal written
+        check_lease()
+        if time.monotonic() - written > 1.0:
+            written = time.monotonic()
+            step = Step(start, progress.phase, progress.epoch, progress.epochs, progress.images_per_second)
+            write_json(state / "progress.json", plain(step))
+        on_progress(progress)
+
+    return record
+
+
+def read_starts(state: Path) -> list[Attempt]:
+    """The attempts at a run. A damaged file counts as none: it is bookkeeping, and the run is begun anew."""
+    data = _read(state / "starts.json")
+    try:
+        return [parse(Attempt, start, "starts.json") for start in data] if isinstance(data, list) else []
+    except UsageError:
+        return []
+
+
+def _write_starts(state: Path, starts: Sequence[Attempt]) -> None:
+    write_json(state / "starts.json", plain(starts))
+
+
+def read_step(state: Path) -> Step | None:
+    """How far a run is; None where that is not known."""
+    data = _read(state / "progress.json")
+    try:
+        return parse(Step, data, "progress.json") if data else None
+    except UsageError:
+        return None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def holder_of(state: Path) -> str | None:
+    """The host of the process that is running a run; None where there is none. Times are compared by the clock of the
+    disk that both of them were written to."""
+    path = beside(state, ".lock")
+    try:
+        token, touched = path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    lives = alive(token)
+    if lives is None:
+        lives = _now(state.parent) - touched < STALE
+    return host(token) if lives else None
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that stamps files there."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as file:
+            return os.stat(file.name).st_mtime
+    except OSError:
+        return time.time()
+
+
+@contextlib.contextmanager
+def preemptible() -> Iterator[None]:
+    """Turns the signals by which a batch system asks for its machine into Preempted."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Preempted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
