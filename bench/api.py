@@ -52,8 +52,9 @@ class Results:
     def report(self) -> Report:
         """What tables and figures are made of (bench.report)."""
         from bench import report
+        from bench.models import registry
 
-        whole = report.load(self.root, self.warn or _warn)
+        whole = report.load(self.root, self.warn or _warn, registry.families())
         return whole if self.digests is None else whole.only(self.digests)
 
     def leaderboard(self, suite: str = "", backbone: str = "") -> pd.DataFrame:
@@ -100,9 +101,7 @@ class Results:
 
     def write(self) -> list[Path]:
         """Writes leaderboards and figures of the whole folder below it; their paths."""
-        from bench import report
-
-        return report.load(self.root, self.warn or _warn).write(self.root, self.warn or _warn)
+        return dataclasses.replace(self, digests=None).report.write(self.root, self.warn or _warn)
 
     def plot(self) -> list[Path]:
         """Draws the figures of the folder below it; their paths."""
@@ -110,11 +109,14 @@ class Results:
 
     def page(self, path: PathLike | None = None) -> Path:
         """One HTML file to explore the results in, which needs nothing but itself; its path."""
-        from bench.models import registry
-        from bench.report import page
+        import csv
 
-        families = {name: entry.family for name, entry in registry.entries().items()}
-        return page.write(Path(path) if path else self.root / "board.html", self.report, self.records(), families)
+        from bench.report import page
+        from bench.tools import published
+
+        with open(published.folder() / "counts.csv", newline="", encoding="utf-8") as file:
+            counts = list(csv.DictReader(file))
+        return page.write(Path(path) if path else self.root / "board.html", self.report, self.records(), counts)
 
     def __len__(self) -> int:
         return len(self.report.runs)

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import argparse
-<<<<<<< HEAD
-import json
-import shutil
-import time
 from collections.abc import Callable, Sequence
-=======
-from collections.abc import Callable
->>>>>>> 8a7c0cf (Requests, executors and an API: the command line builds a RunRequest and prints what the API returns)
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,17 +73,9 @@ def plot_command(args: argparse.Namespace) -> int:
 
 
 def page_command(args: argparse.Namespace) -> int:
-    import csv
+    from bench import api
 
-    from bench.core.store import Store
-    from bench.report import page
-    from bench.tools import published
-
-    made = _report(args.out, args.plugin)
-    with open(published.folder() / "counts.csv", newline="", encoding="utf-8") as file:
-        counts = list(csv.DictReader(file))
-    path = args.file or args.out / "board.html"
-    print(page.write(path, made, Store(args.out).records(console.warn), counts))
+    print(api.load(args.out, warn=console.warn).page(args.file))
     return 0
 
 
