@@ -146,8 +146,13 @@ def input_size(model: nn.Module) -> int:
 @cache
 def size_of(name: str) -> int:
     """The same by the backbone's name; no weights are made."""
+    return input_size(create_empty(name))
+
+
+def create_empty(name: str) -> nn.Module:
+    """A backbone without numbers, on torch's "meta" device, which costs neither memory nor a download."""
     with torch.device("meta"):
-        return input_size(create(name, classes=2, weights="random", device="meta"))
+        return create(name, classes=2, weights="random", device="meta")
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -24,7 +24,7 @@ def method_params(net: ModelView) -> int:
 
 
 def head_params(net: ModelView) -> int:
-    return sum(p.numel() for p in net.head.parameters())
+    return sum(p.numel() for p in net.classifier.parameters())
 
 
 def total_params(net: ModelView) -> int:
@@ -40,7 +40,7 @@ def compute(net: ModelView, size: int) -> Compute:
         module.fused_attn = False  # type: ignore[assignment]
     try:
         with FlopCounterMode(display=False) as counter:
-            net.model(torch.zeros(1, 3, size, size, device=net.head.weight.device))
+            net.model(torch.zeros(1, 3, size, size, device=next(net.model.parameters()).device))
     finally:
         for module in fused:
             module.fused_attn = True  # type: ignore[assignment]
@@ -80,7 +80,7 @@ def restore(net: ModelView, tensors: Mapping[str, Tensor]) -> None:
 def storage(net: ModelView) -> Storage:
     """Bytes of the delta as a safetensors file."""
     tensors = delta(net)
-    head = {id(p) for p in net.head.parameters()}
+    head = {id(p) for p in net.classifier.parameters()}
     of_head = {name for name, p in net.trainable_parameters().items() if id(p) in head}
     without = {name: tensor for name, tensor in tensors.items() if name not in of_head}
     return Storage(with_head=len(save(tensors)), without_head=len(save(without)))

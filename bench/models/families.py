@@ -32,7 +32,7 @@ def build_view(model: nn.Module) -> ModelView:
         known = "timm's VisionTransformer and SwinTransformer, and CvT"
         raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
     model.requires_grad_(False)
-    net.head.requires_grad_(True)
+    net.classifier.requires_grad_(True)
     model.add_module("pet", nn.ModuleDict())
     return net
 

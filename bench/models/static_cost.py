@@ -39,6 +39,17 @@ class Counted:
     storage_bytes: Storage
 
 
+def check_supported(backbone: str) -> None:
+    """Whether methods can be put on a backbone, by its name alone: nothing is downloaded, no weights are made.
+
+    Raises UsageError, in one line with what is supported, where its blocks are not understood or there is no such name.
+    """
+    try:
+        build_view(backbones.create_empty(backbone))
+    except UnsupportedBackbone as error:
+        raise UsageError(f"{backbone}: {error}") from error
+
+
 def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
     """Before training; no weights are made. Raises Incompatible."""
     return _counted_params(_bare(method, backbone, classes, "meta"))

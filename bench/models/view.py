@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import Incompatible
+from bench.core.errors import Incompatible, UsageError
 from bench.models import hooks, prompts
 from bench.models.hooks import Hook, SideChannel
 
@@ -142,8 +142,16 @@ class ModelView:
 
     @property
     def head(self) -> nn.Linear:
+        """The classifier. Raises UsageError where the model has none."""
+        if not isinstance(self.classifier, nn.Linear):
+            raise UsageError(f"This {type(self.model).__name__} has no classifier (num_classes=0): it gives features.")
+        return self.classifier
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The head, or an identity where the model gives features."""
         head = self.model.get_classifier()  # type: ignore[operator]
-        assert isinstance(head, nn.Linear)
+        assert isinstance(head, nn.Linear | nn.Identity)
         return head
 
     def unfreeze(self, wanted: Callable[[str], bool]) -> None:
@@ -238,7 +246,7 @@ class ModelView:
 
     def backbone_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The backbone's own parameters: neither the head's nor a method's."""
-        head = {id(parameter) for parameter in self.head.parameters()}
+        head = {id(parameter) for parameter in self.classifier.parameters()}
         for name, parameter in self.model.named_parameters():
             if id(parameter) not in head and not name.startswith("pet."):
                 yield name, parameter
