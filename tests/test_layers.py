@@ -21,7 +21,16 @@ LATE = (
     "bench/execution",
     "bench/report/__init__.py",
 )  # rooms that import when they compute
-SLOW = ("numpy", "torch", "torchvision", "transformers", "sklearn", "scipy", "bench.models", "bench.data")  # or optional
+SLOW = (
+    "numpy",
+    "torch",
+    "torchvision",
+    "transformers",
+    "sklearn",
+    "scipy",
+    "bench.models",
+    "bench.data",
+)  # or optional
 
 
 def imports(path: Path) -> set[str]:

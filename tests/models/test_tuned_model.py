@@ -255,9 +255,12 @@ def test_an_unsupported_backbone_is_refused_by_name_without_weights(monkeypatch:
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was tried"))
     for name in ("pocket_vit", "pocket_swin", "vit_base_patch16_224.augreg_in21k", "swin_tiny_patch4_window7_224"):
         static_cost.check_supported(name)
-    with pytest.raises(UsageError, match=r"^resnet50: ResNet is not understood\. Known: .*SwinTransformer.*CvT\.$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^--backbone resnet50 is not supported: ResNet is not understood\. Known: .*SwinTransformer.*CvT\.$",
+    ):
         static_cost.check_supported("resnet50")
-    with pytest.raises(UsageError, match=r"^convnext_tiny\.fb_in1k: ConvNeXt is not"):
+    with pytest.raises(UsageError, match=r"ConvNeXt is not"):
         static_cost.check_supported("convnext_tiny.fb_in1k")
     with pytest.raises(UsageError, match="Did you mean"):
         static_cost.check_supported("vit_base_patch16_225")
