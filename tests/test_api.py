@@ -126,3 +126,32 @@ def test_json_is_one_object_whatever_a_plugin_prints(
     captured = capsys.readouterr()
     assert [outcome["state"] for outcome in json.loads(captured.out)["outcomes"]] == ["done"]
     assert "hello from a plugin" in captured.err
+
+
+def test_a_tuned_model_trains_in_a_plain_loop_is_stored_and_merged(tmp_path: Path) -> None:
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    small = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 4}
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **small)
+    frozen = {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("head")}
+    net = bench.attach(model, "lora", rank=2)
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 4
+    optimizer = torch.optim.AdamW(net.trainable_parameters().values(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in frozen.items())
+    with torch.no_grad():
+        before = net(images)
+        net.save(tmp_path / "delta.safetensors")
+        net.merge()
+        assert torch.allclose(net(images), before, atol=1e-5)
+    with pytest.raises(UsageError, match="Did you mean 'lora'"):
+        bench.attach(model, "lroa")
