@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cli import arguments, console
+from bench.cli import arguments, console, show
 from bench.core.errors import UsageError
 from bench.core.text import columns, counted, duration, table
 from bench.execution.status import STATES, Overview, RunStatus, State, as_data, look
@@ -36,6 +36,8 @@ def add_parser(verb: Verb) -> None:
         command.add_argument(
             "run", metavar="RUN", help="the beginning of its digest, as `bench status --runs` shows it"
         )
+    shows = verb("show", show.show_command, "everything that is recorded of one run: scores, costs, curve, provenance")
+    show.add_parser(shows)
     cancel = verb("cancel", cancel_command, "end the jobs and processes of plans; what is finished stays")
     cancel.add_argument("plan", nargs="*", metavar="PLAN", help="default: all plans of the results folder")
     for command in (status, logs, why, cancel):
