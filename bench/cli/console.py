@@ -49,6 +49,17 @@ def warn(text: str) -> None:
     print("bench: " + printable_lines(text).replace("\n", "\n  "), file=sys.stderr)
 
 
+class Warnings:
+    """Prints messages, and counts them: what was left out is told by the exit code too."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, text: str) -> None:
+        self.count += 1
+        warn(text)
+
+
 def silent(*_: object, **__: object) -> None:
     """Prints nothing, where print would."""
 

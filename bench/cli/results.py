@@ -58,38 +58,41 @@ def add_parser(verb: Verb) -> None:
 
 
 def table_command(args: argparse.Namespace) -> int:
-    made = _report(args.out)
+    warn = console.Warnings()
+    made = _report(args.out, warn)
     if args.format:
-        print(made.export(args.format, args.suite, args.backbone), end="")
-        return 0
-    paths = made.write_tables(args.out, console.warn)
+        print(made.export(args.format, args.suite, args.backbone, warn), end="")
+        return 1 if warn.count else 0
+    paths = made.write_tables(args.out, warn)
     print("\n".join([*made.terminal(), "Files:", *(f"  {path}" for path in paths)]))
-    return 0
+    return 1 if warn.count else 0
 
 
 def plot_command(args: argparse.Namespace) -> int:
-    print("\n".join(str(path) for path in _report(args.out).write_plots(args.out)))
-    return 0
+    warn = console.Warnings()
+    print("\n".join(str(path) for path in _report(args.out, warn).write_plots(args.out)))
+    return 1 if warn.count else 0
 
 
 def page_command(args: argparse.Namespace) -> int:
     from bench import api
 
-    print(api.load(args.out, warn=console.warn).page(args.file))
-    return 0
+    warn = console.Warnings()
+    print(api.load(args.out, warn=warn).page(args.file))
+    return 1 if warn.count else 0
 
 
 def compare_command(args: argparse.Namespace) -> int:
-    found = _report(args.out).compare(args.first, args.second, args.suite, args.backbone)
+    found = _report(args.out, console.warn).compare(args.first, args.second, args.suite, args.backbone)
     print("\n\n".join(each.text() for each in found))
     return 0
 
 
-def _report(out: Path, plugins: Sequence[Path] = ()) -> Report:
+def _report(out: Path, warn: Callable[[str], object], plugins: Sequence[Path] = ()) -> Report:
     from bench import report
     from bench.models import registry
 
-    made = report.load(out, console.warn, registry.families(plugins))
+    made = report.load(out, warn, registry.families(plugins))
     if made.runs.empty and (made.reported is None or made.reported.empty):
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."

@@ -57,6 +57,15 @@ def read_text(path: Path, limit: int = SMALL, follow_symlinks: bool = True) -> s
         raise UnreadableFile(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
 
 
+def read_end(path: Path, limit: int = SMALL) -> str:
+    """The last `limit` bytes of a log as text, whatever bytes they are. Raises UnreadableFile for what is no file."""
+    if not path.is_file():
+        raise UnreadableFile(f"{path} is not a plain file.")
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit).decode("utf-8", errors="replace")
+
+
 def walk(folder: Path, suffix: str, warn: Warn, follow_symlinks: bool = True) -> Iterator[tuple[str, os.stat_result]]:
     """Relative path and status of everything below `folder` that ends in `suffix` and is no folder, by name.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -25,17 +24,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from bench.core.errors import BenchError, Conflict, UsageError
-from bench.core.lease import STALE, Held, alive, beside, host, leased
+from bench.core.errors import BenchError, Conflict, UnreadableFile
+from bench.core.files import read_bytes
+from bench.core.lease import LARGEST, STALE, Held, alive, beside, host, leased
 from bench.core.record import Failure, Record
-from bench.core.schema import parse, plain
+from bench.core.schema import Damaged, plain, read_json
 from bench.core.store import Store, write_json
 
 if TYPE_CHECKING:
     from bench.training.job import Job
     from bench.training.loop import Progress
+
+T = TypeVar("T")
 
 MAY_PASS: tuple[Failure, ...] = ("memory", "system", "node")
 """Failures that another try may not meet again: a neighbour's memory, a disk, a node. The others would come again."""
@@ -176,33 +178,29 @@ def _recording(
     return record
 
 
-def read_starts(state: Path) -> list[Attempt]:
-    """The attempts at a run. A damaged file counts as none: it is bookkeeping, and the run is begun anew."""
-    data = _read(state / "starts.json")
-    try:
-        return [parse(Attempt, start, "starts.json") for start in data] if isinstance(data, list) else []
-    except UsageError:
-        return []
+def read_starts(state: Path, warn: Callable[[str], object] = lambda _: None) -> list[Attempt]:
+    """The attempts at a run. A damaged file counts as none, and is named to `warn`: the run is begun anew."""
+    return list(_read(state / "starts.json", tuple[Attempt, ...], warn) or ())
 
 
 def _write_starts(state: Path, starts: Sequence[Attempt]) -> None:
     write_json(state / "starts.json", plain(starts))
 
 
-def read_step(state: Path) -> Step | None:
+def read_step(state: Path, warn: Callable[[str], object] = lambda _: None) -> Step | None:
     """How far a run is; None where that is not known."""
-    data = _read(state / "progress.json")
-    try:
-        return parse(Step, data, "progress.json") if data else None
-    except UsageError:
-        return None
+    return _read(state / "progress.json", Step, warn)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kind: type[T], warn: Callable[[str], object]) -> T | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path, kind)
+    except FileNotFoundError:
         return None
+    if isinstance(found, Damaged):
+        warn(str(found))
+        return None
+    return found
 
 
 def holder_of(state: Path) -> str | None:
@@ -210,8 +208,8 @@ def holder_of(state: Path) -> str | None:
     disk that both of them were written to."""
     path = beside(state, ".lock")
     try:
-        token, touched = path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime
-    except FileNotFoundError:
+        token, touched = read_bytes(path, LARGEST).decode("utf-8", errors="replace"), path.stat().st_mtime
+    except (FileNotFoundError, UnreadableFile):  # something else under that name holds nothing; `leased` names it
         return None
     lives = alive(token)
     if lives is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.core.errors import BenchError, UsageError
+from bench.core.errors import UsageError
+from bench.core.files import read_end
 from bench.core.spec import RunSpec
-from bench.core.store import Store, read
+from bench.core.store import Store
 from bench.execution import executors
 from bench.execution import plan as planning
 from bench.execution.attempt import holder_of, read_starts, read_step
@@ -25,11 +26,8 @@ def find(root: Path, run: str, warn: Warn) -> RunSpec:
         raise UsageError(f"{run!r} is not the beginning of a run's digest, like 3f2a9c. {WHERE}")
     found = {p.spec.digest: p.spec for plan in planning.every(root, warn).values() for p in plan.runs}
     found = {digest: spec for digest, spec in found.items() if digest.startswith(run)}
-    for path in (root / "runs").rglob(f"seed*-{run}*.json"):
-        try:
-            found[path.stem.rpartition("-")[2]] = read(path).spec
-        except BenchError as error:
-            warn(str(error))
+    for record in Store(root).records(warn, lambda name: name.rpartition("-")[2].startswith(run)):
+        found[record.spec.digest] = record.spec
     if not found:
         raise UsageError(f"No run under {root} has a digest that begins with {run!r}. {WHERE}")
     if len(found) > 1:
@@ -54,24 +52,24 @@ def logs(root: Path, run: str, warn: Warn) -> Iterator[str]:
         yield f"{record.status} at attempt {record.attempts}, {host}: {path}"
         if record.reason:
             yield f"{record.failure or 'reason'}: {record.reason}"
-    starts = read_starts(state)
+    starts = read_starts(state, warn)
     for number, start in enumerate(starts, 1):
         job = f", job {start.job}" if start.job else ""
         last = number == len(starts) and holder
         ended = ENDED.get(start.ended or "", start.ended) or ("under way" if last else "died without an exit status")
         begun = start.time.replace("T", " ")[:19]
         yield f"attempt {number}: {begun} UTC on {start.host}, process {start.pid}{job}: {ended}"
-    if holder and (step := read_step(state)):
+    if holder and (step := read_step(state, warn)):
         yield f"now: {step.phase}, epoch {step.epoch}/{step.epochs}, {step.images_per_second:.0f} images/s"
     if not record and not starts:
         yield "It has not begun."
     if record and record.log and (log := path.with_suffix(".log")).is_file():
-        yield from ("", f"{log}:", log.read_text(encoding="utf-8", errors="replace").rstrip())
+        yield from ("", f"{log}:", read_end(log).rstrip())
     for file in _outputs(root, spec, warn):
         yield from (
             "",
             f"{file} (its last lines):",
-            *file.read_text(encoding="utf-8", errors="replace").splitlines()[-20:],
+            *read_end(file).splitlines()[-20:],
         )
 
 
@@ -80,4 +78,7 @@ def _outputs(root: Path, spec: RunSpec, warn: Warn) -> Iterator[Path]:
     for path, plan in planning.every(root, warn).items():
         for number, bundle in enumerate(plan.bundles):
             if any(plan.runs[index].spec.digest == spec.digest for index in bundle.runs):
-                yield from executors.get(plan.executor, plan.options).logs(path.parent, number)
+                try:
+                    yield from executors.get(plan.executor, plan.options).logs(path.parent, number)
+                except UsageError as error:
+                    warn(str(error))

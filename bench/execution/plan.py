@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 from bench.core.configs import Dataset
 from bench.core.errors import BadData, UsageError
 from bench.core.record import Record
-from bench.core.schema import parse, plain
+from bench.core.schema import Damaged, plain, read_json
 from bench.core.spec import RunSpec
 from bench.core.store import Store, write_json
 from bench.execution.attempt import Settings
 from bench.execution.resources import Resources
+
+LARGEST = 256 * 1024 * 1024  # bytes of a plan: 100,000 runs have fewer
 
 if TYPE_CHECKING:
     from bench.training.job import Job
@@ -103,11 +105,12 @@ def write(plan: Plan, root: Path) -> Path:
 def read(path: Path) -> Plan:
     """Raises UsageError, naming the file, where it is no plan."""
     try:
-        return parse(Plan, json.loads(path.read_text(encoding="utf-8")), str(path))
+        found = read_json(path, Plan, LARGEST)
     except FileNotFoundError:
         raise UsageError(f"There is no plan at {path}.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise UsageError(f"{path} is not a plan: {type(error).__name__}: {error}.") from error
+    if isinstance(found, Damaged):
+        raise UsageError(f"This is not a plan: {found}")
+    return found
 
 
 def every(root: Path, warn: Callable[[str], object] | None = None) -> dict[Path, Plan]:

@@ -64,11 +64,11 @@ def look(root: Path, warn: Warn) -> Overview:
         for digest, method, dataset, backbone, seed, status, reason in zip(*(frame[n] for n in names), strict=True)
     }
     plans = planning.every(root, warn)
-    bundles, silent = executors.states(plans)
+    bundles, silent = executors.states(plans, warn)
     runs = dict(recorded)
     for path, plan in plans.items():
         for planned in plan.runs:
-            runs[planned.spec.digest] = _of_plan(root, planned, recorded.get(planned.spec.digest))
+            runs[planned.spec.digest] = _of_plan(root, planned, recorded.get(planned.spec.digest), warn)
         taken = [
             index
             for number in bundles.get(path, {})
@@ -82,13 +82,13 @@ def look(root: Path, warn: Warn) -> Overview:
     return Overview(tuple(runs.values()), len(plans), tuple(silent))
 
 
-def _of_plan(root: Path, planned: PlannedRun, known: RunStatus | None) -> RunStatus:
+def _of_plan(root: Path, planned: PlannedRun, known: RunStatus | None, warn: Warn) -> RunStatus:
     spec, seconds = planned.spec, planned.seconds
     found = known or RunStatus(spec.digest, spec.method, spec.dataset, spec.backbone, spec.seed, "planned")
     state = Store(root).state(spec)
     if found.state in ("planned", "failed") and (holder := holder_of(state)):
         return dataclasses.replace(
-            found, state="running", reason=None, seconds=seconds, step=read_step(state), host=holder
+            found, state="running", reason=None, seconds=seconds, step=read_step(state, warn), host=holder
         )
     return dataclasses.replace(found, seconds=seconds)
 

@@ -137,10 +137,15 @@ class Report:
             raise UsageError(f"No leaderboard has both {first!r} and {second!r}. They have: {known}.")
         return [compare(runs, part.groups, part.headline, first, second, part.title) for part, runs in both]
 
-    def export(self, kind: Literal["csv", "markdown", "latex"], suite: str = "", backbone: str = "") -> str:
-        """The leaderboards as one text; `suite` is the beginning of a leaderboard's name, `backbone` a whole name."""
+    def export(
+        self, kind: Literal["csv", "markdown", "latex"], suite: str = "", backbone: str = "", warn: Warn | None = None
+    ) -> str:
+        """The leaderboards as one text; `suite` is the beginning of a leaderboard's name, `backbone` a whole name.
+
+        One whose runs do not compare is named to `warn` and left out; without `warn` it raises UsageError.
+        """
         chosen = [part for part in self.parts if part.name.startswith(suite)]
-        texts = _each(chosen, lambda part: [_export(kind, part, backbone)], None)
+        texts = _each(chosen, lambda part: [_export(kind, part, backbone)], warn)
         return "\n".join(filter(None, texts))
 
     def terminal(self) -> list[str]:
@@ -155,7 +160,27 @@ def load(root: Path, warn: Warn | None = None, families: Mapping[str, str] | Non
     """
     from bench.report import index
 
-    return Report(index.load(root, warn), _load_reported(root, warn), families or {})
+    runs = _without_strangers(index.load(root, warn), warn)
+    return Report(runs, _load_reported(root, warn), families or {})
+
+
+def _without_strangers(runs: pd.DataFrame, warn: Warn | None) -> pd.DataFrame:
+    """The runs without those of a dataset that the card of its suite does not have, which are named to `warn`: by them
+    no table of the suite could be made. Without `warn` all are kept."""
+    if warn is None:
+        return runs
+    strange = [name for name in runs["dataset"].unique() if not _has_card(name)]
+    for name in strange:
+        digests = sorted(runs.loc[runs["dataset"] == name, "digest"])
+        shown = ", ".join(digests[:3]) + (", ..." if len(digests) > 3 else "")
+        warn(f"{len(digests)} of the records are set aside, for their suite has no dataset {name!r}: {shown}.")
+    return runs[~runs["dataset"].isin(strange)].reset_index(drop=True) if strange else runs
+
+
+def _has_card(dataset: str) -> bool:
+    """False where a suite's card does not name the dataset; what has no suite card needs none."""
+    suite = dataset.split("/", 1)[0]
+    return suite not in configs.suite_names() or any(card.name == dataset for card in configs.suite(suite).datasets)
 
 
 def _load_reported(root: Path, warn: Warn | None) -> pd.DataFrame | None:
@@ -254,8 +279,11 @@ def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The runs of each method's newest version, and a sentence on those left out."""
     newest = runs["version"] == runs.groupby("method")["version"].transform("max")
     old = runs[~newest]
-    names = ", ".join(sorted(old["method"].unique()))
-    return runs[newest], f"Left out: {len(old)} records of older versions of {names}." if len(old) else ""
+    if old.empty:
+        return runs, ""
+    shown = runs[newest].groupby("method")["version"].first()
+    names = ", ".join(f"{name} (shown: version {shown[name]})" for name in sorted(old["method"].unique()))
+    return runs[newest], f"Left out: {len(old)} records of older versions of {names}."
 
 
 def _protocol_labels(runs: pd.DataFrame) -> pd.Series:
@@ -314,7 +342,8 @@ def _export(kind: Literal["csv", "markdown", "latex"], part: Part, backbone: str
 def _terminal(part: Part) -> list[str]:
     from bench.report import tables
 
-    return [tables.terminal(part.table, part.headline, shutil.get_terminal_size((150, 24)).columns)]
+    shown = tables.terminal(part.table, part.headline, shutil.get_terminal_size((150, 24)).columns)
+    return [text.printable_lines("\n".join(filter(None, (shown, part.note))))]
 
 
 def _plots(root: Path, part: Part, families: Mapping[str, str]) -> list[Path]:

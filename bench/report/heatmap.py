@@ -14,11 +14,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.core.text import printable, shorten
 from bench.report.cells import DASH, missing
 from bench.report.labels import Array
 from bench.report.plots import empty, row_names, save, title_of
 from bench.report.standings import Groups, Headline, datasets
 
+LONGEST = 16  # characters of a column's name
 # pale enough for black figures to stand out everywhere
 COLOURS = LinearSegmentedColormap.from_list("pale", colormaps["YlGnBu"](np.linspace(0.0, 0.55, 256)))
 
@@ -35,12 +37,14 @@ def heatmap_figure(table: pd.DataFrame, groups: Groups, headline: Headline, suit
     """
     keys, names = list(datasets(groups)), row_names(table)
     columns = [*keys, headline]
-    figure = empty(3.0 + 0.62 * len(columns) + 0.07 * max(map(len, names)), 1.9 + 0.27 * len(names))
+    shown = [shorten(printable(key), LONGEST) for key in keys]
+    more = 0.1 * max(0, max(map(len, shown)) - 13)  # inches for long names of columns
+    figure = empty(3.0 + 0.62 * len(columns) + 0.07 * max(map(len, names)), 1.9 + more + 0.27 * len(names))
     axes = figure.add_subplot()
     values = table[columns].to_numpy(dtype=float)
     axes.imshow(_within_columns(values), cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
     _cells(axes, values, [int(n) for n in table["seeds"]])
-    heads = [*keys, headline.replace("_", "\n").replace("mean\n", "mean, "), "n"]
+    heads = [*shown, headline.replace("_", "\n").replace("mean\n", "mean, "), "n"]
     axes.set_xticks(range(len(heads)), heads, rotation=90, fontsize=8.5)
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.tick_params(length=0)

@@ -49,7 +49,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
 def csv(table: pd.DataFrame) -> str:
     """Plain numbers in fixed formats, the same bytes for the same records; a missing number is an empty field."""
     plain = pd.DataFrame({name: [_csv(name, value, table) for value in table[name]] for name in table.columns})
-    return plain.to_csv(index=False, lineterminator="\n")
+    return plain.rename(columns=csv_cell).to_csv(index=False, lineterminator="\n")
 
 
 def _csv(name: str, value: object, table: pd.DataFrame) -> str:
@@ -92,7 +92,7 @@ def _pipe(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Head
     failed, best = runs[runs["status"] == "failed"], best_cells(rows, runs, groups, headline)
     for place, name in enumerate(dataset_columns(rows)):
         cells = [_cell(row, name, failed) for row in rows.to_dict("records")]
-        columns[name + _mark(name, rows)] = _bold(cells, list(best[:, place]))
+        columns[safe(name) + _mark(name, rows)] = _bold(cells, list(best[:, place]))
     for name in ("mean_datasets", "mean_groups"):
         cells = with_interval(rows, name) if name == headline else column(rows, name, one)
         columns[MEAN_NAMES[name]] = _bold(cells, first_tied(rows, headline)) if name == headline else cells
@@ -178,7 +178,7 @@ def _troubles(runs: pd.DataFrame) -> list[str]:
 
 def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: Headline) -> str:
     counters = ", ".join(sorted(frame["flops_counter"].dropna().unique())) or "no counter"
-    members = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in groups.items())
+    members = "; ".join(f"{safe(name)}: {', '.join(map(safe, keys))}" for name, keys in groups.items())
     bases = {str(backbone): rows["ties_over"].iloc[0] for backbone, rows in table.groupby("backbone", sort=True)}
     over = ", ".join(f"{base or 'nothing, for want of repeats'} ({name})" for name, base in bases.items())
     lines = (

@@ -552,7 +552,7 @@ def test_write_all_follows_the_card_and_splits_what_does_not_compare(
     assert {name for name in found if "v2-" not in name} == {"pocket", "pocket@random", "folder-pets"}
     assert len(found) == 5
     assert len(found["pocket"].runs) == 16
-    assert found["pocket"].note == "Left out: 8 records of older versions of lora."
+    assert found["pocket"].note == "Left out: 8 records of older versions of lora (shown: version 1)."
     assert dict(found["folder-pets"].groups) == {"all": ("pets",)}
     assert sum(len(part.runs) for part in found.values()) == len(records) - 8
 

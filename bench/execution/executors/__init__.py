@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -87,15 +87,19 @@ def read_options(name: str, text: str) -> dict[str, object]:
     return found
 
 
-def states(plans: Mapping[Path, Plan]) -> tuple[dict[Path, Mapping[int, str]], list[str]]:
-    """What every executor says of the plans, by the files of the plans, and the names of those that do not answer."""
+def states(
+    plans: Mapping[Path, Plan], warn: Callable[[str], object] = lambda _: None
+) -> tuple[dict[Path, Mapping[int, str]], list[str]]:
+    """What every executor says of the plans, by the files of the plans, and the names of those that do not answer, or
+    whose own files are damaged, which are named to `warn`."""
     found: dict[Path, Mapping[int, str]] = {}
     silent: list[str] = []
     for name in dict.fromkeys(plan.executor for plan in plans.values()):
         own = [path for path, plan in plans.items() if plan.executor == name]
         try:
             answer = get(name, plans[own[0]].options).state([path.parent for path in own])
-        except UsageError:  # a plan of an executor that this version does not have
+        except UsageError as error:  # a plan of an executor that this version does not have, too
+            warn(str(error))
             answer = None
         if answer is None:
             silent.append(name)

@@ -23,6 +23,7 @@ from typing import ClassVar
 
 from bench.core import lease
 from bench.core.errors import UsageError
+from bench.core.schema import Damaged, read_json
 from bench.core.store import Store, write_json
 from bench.execution import plan as planning
 from bench.execution.attempt import preemptible
@@ -126,10 +127,11 @@ def coordinating(home: Path) -> Iterator[None]:
 def coordinator(home: Path) -> str | None:
     """The token of the process that runs a plan, as in a lease; None where it has ended."""
     try:
-        token = json.loads((home / COORDINATOR).read_text(encoding="utf-8"))["process"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = read_json(home / COORDINATOR, dict[str, str])
+    except FileNotFoundError:
         return None
-    return token if isinstance(token, str) and lease.alive(token) is not False else None
+    token = None if isinstance(found, Damaged) else found.get("process")
+    return token if token is not None and lease.alive(token) is not False else None
 
 
 # several processes ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.core.errors import UsageError
-from bench.core.schema import parse, plain
+from bench.core.schema import Damaged, plain, read_json
 from bench.core.store import write_json
 from bench.execution import plan as planning
 from bench.execution.attempt import Preempted, preemptible
@@ -230,17 +229,14 @@ def read_arrays(home: Path) -> list[Array]:
     Slurm has of them is then not known."""
     path = home / ARRAYS
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        arrays = read_json(path, tuple[Array, ...])
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
-    if not isinstance(data, list):
-        raise UsageError(f"{path} is damaged: it is not a list of job arrays.")
-    arrays = [parse(Array, array, str(path)) for array in data]
+    if isinstance(arrays, Damaged):
+        raise UsageError(f"This is not a list of job arrays: {arrays}")
     if wrong := [array.job for array in arrays if not re.fullmatch(r"\d+", array.job)]:
         raise UsageError(f"{path} is damaged: {wrong[0]!r} is not the id of a Slurm job.")
-    return arrays
+    return list(arrays)
 
 
 def queue() -> dict[str, str] | None:
