@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method, Shape
 from bench.models.view import ModelView
 
@@ -54,8 +53,6 @@ class ARC(Method):
             raise ValueError(f"rank = {self.rank} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"No linear of {type(net.model).__name__} reads the norm before attention directly.")
         shared: dict[tuple[int, int], nn.Parameter] = {}  # U by width and branch
         for block in net.blocks:
             for which, branch in enumerate((block.attn,) if self.before == "attn" else (block.attn, block.mlp)):

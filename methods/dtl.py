@@ -80,10 +80,6 @@ class DTL(Method):
             raise ValueError(f"rank = {self.rank} must be at least 1, and start = {self.start} not be negative")
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(
-                f"DTL's side path has one width, but the blocks of {type(net.model).__name__} have several."
-            )
         start = len(net.blocks) // 2 if self.start is None else self.start
         if start >= len(net.blocks):
             raise Incompatible(f"start = {start}, but {type(net.model).__name__} has {len(net.blocks)} blocks.")

@@ -39,13 +39,10 @@ class LowRank(nn.Module):
 
 
 class Sequential(LowRank):
-    """y + s (B (A y + a) + b): the branch together with what it is added to."""
-
-    def forward(self, y: Tensor) -> Tensor:
-        return y + super().forward(y)
+    """The same of y, what the frozen layer puts out."""
 
     def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return W + self.scale * self.B.weight @ (self.A.weight @ W), b + super().forward(b)
+        return W + self.scale * self.B.weight @ (self.A.weight @ W), b + self(b)
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Hydra(Method):
     def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             for slot in (block.linear["proj"], block.linear["fc2"]):
-                slot.then(Sequential(slot.d_out, slot.d_out, self.rank, self.scale))  # first: it must read W x alone
+                slot.add(Sequential(slot.d_out, slot.d_out, self.rank, self.scale), reads="base_output")
                 slot.add(LowRank(slot.d_in, slot.d_out, self.rank, self.scale))
 
     def count(self, shape: Shape) -> int:

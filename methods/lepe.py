@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method
 from bench.models.view import ModelView
 from methods._spatial import blocks_with_patches_out, from_map, to_map
@@ -44,8 +43,6 @@ class LePE(Method):
     supports = "vit swin"
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"The values of {type(net.model).__name__} do not lie on the grid of its queries.")
         for block in blocks_with_patches_out(net):
             rows, columns = block.grid
             window = (min(rows, net.shape.side), min(columns, net.shape.side)) if net.family == "swin" else block.grid

@@ -125,7 +125,7 @@ class MiMi(Method):
             keep_best(net, scores, self.left(neurons, removals))
         else:
             for name, own in scores.items():
-                neurons = self.hidden(net.added_modules[name][1].d_out, net.shape)
+                neurons = self.hidden(net.added_modules[name].slot.d_out, net.shape)
                 keep_best(net, {name: own}, self.left(neurons, removals))
 
     def count(self, shape: Shape) -> int | None:
@@ -142,7 +142,7 @@ class MiMi(Method):
     def sizes(self, net: ModelView) -> dict[str, int]:
         """Neurons left in every adapter, 0 where it has disappeared."""
         left = dict.fromkeys((b.exit.label for block in net.blocks for b in (block.attn, block.mlp)), 0)
-        return left | {net.added_modules[name][1].label: adapter.hidden for name, adapter in adapters(net).items()}
+        return left | {net.added_modules[name].slot.label: adapter.hidden for name, adapter in adapters(net).items()}
 
     def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         for name in adapters(net):

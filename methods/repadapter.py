@@ -63,8 +63,6 @@ class RepAdapter(Method):
             raise ValueError(f"scale = {self.scale} must not be zero, and dropout = {self.dropout} in [0, 1)")
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"No linear of {type(net.model).__name__} reads the norm before attention directly.")
         for block in net.blocks:
             if block.dim % self.groups:
                 raise Incompatible(f"The width {block.dim} of {block.path} does not divide into {self.groups} groups.")

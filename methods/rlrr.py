@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method, Shape
 from bench.models.view import HookPoint, ModelView
 from methods._scale_shift import ScaleShift, norm_widths, norms
@@ -59,8 +58,6 @@ class RLRR(Method):
     identity_at_start = False
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"RLRR is defined for plain and for Swin blocks, not for {type(net.model).__name__}'s.")
         for slot in (*net.stem[: self.patches], *norms(net)):
             slot.then(ScaleShift(slot.d_out))
         for block in net.blocks:

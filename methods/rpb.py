@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method
 from bench.models.view import ModelView
 from methods._spatial import blocks_with_patches_out
@@ -47,8 +46,6 @@ class RPB(Method):
     supports = "vit swin"
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"{type(net.model).__name__} takes its positions from convolutions, not from a bias.")
         if net.family == "swin":
             net.unfreeze(lambda name: name.endswith(".relative_position_bias_table"))
             return

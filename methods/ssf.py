@@ -12,7 +12,6 @@ Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022, arXiv 2210.08823,
 
 from dataclasses import dataclass
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method, Shape
 from bench.models.view import ModelView
 from methods._scale_shift import ScaleShift, norm_widths, norms
@@ -27,8 +26,6 @@ class SSF(Method):
     identity_at_start = False
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"SSF is defined for plain and for Swin blocks, not for {type(net.model).__name__}'s.")
         linears = [block.linear[name] for block in net.blocks for name in ("qkv", "proj", "fc1", "fc2")]
         for slot in (net.stem[0], *norms(net), *linears):
             slot.then(ScaleShift(slot.d_out))

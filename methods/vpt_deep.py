@@ -12,7 +12,6 @@ Ours differs: the images of a batch share one dropout mask on the prompts.
 
 from dataclasses import dataclass
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method, Shape
 from bench.models.view import ModelView
 from methods._prompts import Prompts, xavier_bound
@@ -33,8 +32,6 @@ class VPTDeep(Method):
             raise ValueError(f"prompts = {self.prompts} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"vpt_deep: no prompts are defined for {type(net.model).__name__}.")
         bound = xavier_bound(net)
         net.add_prompts({block.index: Prompts(self.prompts, block.dim, bound, self.dropout) for block in net.blocks})
 

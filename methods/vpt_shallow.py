@@ -13,7 +13,6 @@ Ours differs: on Swin, an image's prompts meet that image's windows alone (the r
 
 from dataclasses import dataclass
 
-from bench.core.errors import Incompatible
 from bench.models.method import Method, Shape
 from bench.models.view import ModelView
 from methods._prompts import Prompts, xavier_bound
@@ -34,8 +33,6 @@ class VPTShallow(Method):
             raise ValueError(f"prompts = {self.prompts} must be at least 1, and dropout = {self.dropout} in [0, 1)")
 
     def attach(self, net: ModelView) -> None:
-        if net.family not in self.supports.split():
-            raise Incompatible(f"vpt_shallow: no prompts are defined for {type(net.model).__name__}.")
         net.add_prompts({0: Prompts(self.prompts, net.blocks[0].dim, xavier_bound(net), self.dropout)})
 
     def count(self, shape: Shape) -> int:

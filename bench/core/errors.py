@@ -4,6 +4,8 @@ BenchError                 every exception raised on purpose
 |- UsageError              the question is wrong: an unknown name, a bad value, a missing file      (exit code 2)
 |- Incompatible            a method cannot be attached to this backbone                            (a skipped record)
 |- UnsupportedBackbone     a backbone whose blocks are not understood
+|- NotMergeable            a method cannot be merged into its backbone, exactly
+|- SideChannelError        a forward pass wants a tensor that no earlier part of it has sent        (a failed record)
 |- BadData                 a dataset is not what its card says, or cannot be read                   (a failed record)
 |- SealedTest              the test split was asked for before training had ended
 |- Conflict                a finished record would be overwritten
@@ -31,6 +33,14 @@ class Incompatible(BenchError):
 
 
 class UnsupportedBackbone(BenchError):
+    pass
+
+
+class NotMergeable(BenchError):
+    pass
+
+
+class SideChannelError(BenchError):
     pass
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.core.errors import Incompatible, UsageError
+from bench.core.errors import NotMergeable, UsageError
 from bench.core.record import Compute, Storage
 from bench.models.method import Method
 from bench.models.view import ModelView
@@ -55,7 +55,7 @@ def merged(method: Method, net: ModelView) -> ModelView | None:
     twin = copy.deepcopy(net)
     try:
         method.merge(twin)
-    except Incompatible:
+    except NotMergeable:
         return None
     return twin
 

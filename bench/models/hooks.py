@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import Incompatible
+from bench.core.errors import SideChannelError
 
 
 class SideChannel:
@@ -21,7 +21,7 @@ class SideChannel:
 
     def take(self) -> Tensor:
         if self.value is None:
-            raise Incompatible(
+            raise SideChannelError(
                 "This method hands a tensor from one block to the next: a single block cannot be recomputed, "
                 "so gradient checkpointing cannot be used with it."
             )
@@ -34,10 +34,10 @@ class SideChannel:
 
 
 class Hook:
-    """A hook of the added module `key`, on some columns of its tensor (all, or a third of a fused qkv)."""
+    """A hook of an added module, on some columns of its tensor (all, or a third of a fused qkv)."""
 
-    def __init__(self, key: str, module: nn.Module, columns: slice = slice(None), channel: int = -1) -> None:
-        self.key, self.module, self.columns, self.channel = key, module, columns, channel
+    def __init__(self, module: nn.Module, columns: slice = slice(None), channel: int = -1) -> None:
+        self.module, self.columns, self.channel = module, columns, channel
 
     def read(self, y: Tensor) -> Tensor:
         """The slot's columns of y, channels last."""
@@ -53,10 +53,15 @@ class Hook:
 
 
 class Add(Hook):
-    """y + m(x)"""
+    """y + m(x), or y + m(y)"""
+
+    def __init__(self, module: nn.Module, columns: slice, channel: int, reads: str = "input") -> None:
+        super().__init__(module, columns, channel)
+        self.reads = reads
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        return self.write(y, self.read(y) + self.module(args[0]))
+        own = self.read(y)
+        return self.write(y, own + self.module(args[0] if self.reads == "input" else own))
 
 
 class Then(Hook):
@@ -76,8 +81,8 @@ class Before(Hook):
 class Send(Hook):
     """Puts m(input) or m(output) on a wire."""
 
-    def __init__(self, key: str, module: nn.Module, wire: SideChannel, of: str, columns: slice = slice(None)) -> None:
-        super().__init__(key, module, columns)
+    def __init__(self, module: nn.Module, wire: SideChannel, of: str, columns: slice = slice(None)) -> None:
+        super().__init__(module, columns)
         self.wire, self.of = wire, of
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
@@ -87,8 +92,8 @@ class Send(Hook):
 class Receive(Hook):
     """Adds what is on the wire to the output."""
 
-    def __init__(self, key: str, wire: SideChannel) -> None:
-        self.key, self.wire = key, wire
+    def __init__(self, wire: SideChannel) -> None:
+        self.wire = wire
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
         return y + self.wire.take()
@@ -104,8 +109,8 @@ class ReceiveBefore(Receive):
 class AddToSum(Hook):
     """o + m(x + o) at the end of a residual branch, x on the wire: the stream becomes (x + o) + m(x + o)."""
 
-    def __init__(self, key: str, module: nn.Module, wire: SideChannel) -> None:
-        super().__init__(key, module)
+    def __init__(self, module: nn.Module, wire: SideChannel) -> None:
+        super().__init__(module)
         self.wire = wire
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 from torch import Tensor
 
-from bench.core.errors import Incompatible, UsageError
+from bench.core.errors import Incompatible, NotMergeable, UsageError
 from bench.core.schema import parse, plain
 from bench.core.spec import Value, identity, omit_default
 from bench.models.view import ModelView, Shape
 
-__all__ = ["Batches", "Method", "Phase", "Shape", "build", "omit_default", "params", "variant"]
+__all__ = ["Batches", "Method", "Phase", "Shape", "attach", "build", "omit_default", "params", "variant"]
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
@@ -54,9 +54,9 @@ class Method(ABC):
         return (Phase(epochs),)
 
     def merge(self, net: ModelView) -> None:
-        """Folds the trained update into the frozen weights. Raises Incompatible where that cannot be done exactly."""
+        """Folds the trained update into the frozen weights. Raises NotMergeable where that cannot be done exactly."""
         if not self.merges:
-            raise Incompatible(f"{type(self).__name__} cannot be merged into the backbone.")
+            raise NotMergeable(f"{type(self).__name__} cannot be merged into the backbone.")
         net.merge()
 
     def count(self, shape: Shape) -> int | None:
@@ -69,6 +69,20 @@ class Method(ABC):
 
     def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         """Gives a freshly attached method the sizes of a stored one, before `tensors` are loaded into it."""
+
+
+def attach(method: Method, model: ModelView) -> None:
+    """Puts a method on a frozen backbone that it is declared for: the one place where that is checked.
+
+    Raises Incompatible where the method is not for this family of backbones, or does not fit this one.
+    """
+    declared = method.supports.split()
+    if model.family not in declared:
+        raise Incompatible(
+            f"{type(method).__name__} is not defined for {type(model.model).__name__} ({model.family}), "
+            f"only for: {', '.join(declared)}."
+        )
+    method.attach(model)
 
 
 def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:

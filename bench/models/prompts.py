@@ -9,7 +9,7 @@ the backward pass never takes what another left.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from timm.models.swin_transformer import PatchMerging
@@ -22,36 +22,49 @@ if TYPE_CHECKING:
     from bench.models.view import Block
 
 
-def into_vit(blocks: Sequence[Block], model: nn.Module, tokens: Mapping[int, nn.Module]) -> None:
-    there = 0
+class Handle(Protocol):
+    """What takes a hook away again, as torch's RemovableHandle does."""
+
+    def remove(self) -> None: ...
+
+
+def into_vit(blocks: Sequence[Block], model: nn.Module, tokens: Mapping[int, nn.Module]) -> list[Handle]:
+    """The handles of the hooks that bring the tokens in."""
+    there, handles = 0, list[Handle]()
     for index, m in sorted(tokens.items()):
         block = blocks[index]
-        model.get_submodule(block.path).register_forward_pre_hook(Insert(m, block.prefix, there))
+        handles.append(model.get_submodule(block.path).register_forward_pre_hook(Insert(m, block.prefix, there)))
         there = len(m())
+    return handles
 
 
-def into_swin(blocks: Sequence[Block], model: nn.Module, tokens: Mapping[int, nn.Module]) -> None:
+def into_swin(blocks: Sequence[Block], model: nn.Module, tokens: Mapping[int, nn.Module]) -> list[Handle]:
+    """The same in a Swin. Raises Incompatible where the model does not end with an average."""
     pool = model.get_submodule("head.global_pool")
     if getattr(pool, "pool_type", "") != "avg":
         raise Incompatible("Prompts in a Swin are part of the final average; this model does not end with one.")
     links = {block.index: SideChannel() for block in blocks}  # the prompts on their way into each block
     out = SideChannel()  # and behind the last
+    handles: list[Handle] = []
     for block in blocks[min(tokens) :]:
         get, wire, link = model.get_submodule, SideChannel(), links[block.index]
         whole, attention, mlp = get(block.path), get(block.attn.op), get(block.mlp.op)
         stage, number = block.path.split(".blocks.")
         merging = get(f"{stage}.downsample")
         if number == "0" and isinstance(merging, PatchMerging) and block.index > min(tokens):
-            merging.register_forward_hook(Merge(link))
-        whole.register_forward_pre_hook(Enter(tokens.get(block.index), link, wire))
-        attention._get_rel_pos_bias = PaddedBias(attention, wire)  # type: ignore[assignment]
-        attention.register_forward_pre_hook(IntoWindows(block.attn.entry.module, wire), with_kwargs=True)
-        attention.register_forward_hook(OutOfWindows(wire))
-        mlp.register_forward_pre_hook(IntoTokens(block.mlp.entry.module, wire))
-        mlp.register_forward_hook(OutOfTokens(wire))
-        whole.register_forward_hook(Leave(links.get(block.index + 1, out), wire))
-    model.get_submodule("norm").register_forward_hook(Final(out))
-    pool.register_forward_hook(PoolWithPrompts(out))
+            handles.append(merging.register_forward_hook(Merge(link)))
+        handles += [
+            whole.register_forward_pre_hook(Enter(tokens.get(block.index), link, wire)),
+            PaddedBias(attention, wire),
+            attention.register_forward_pre_hook(IntoWindows(block.attn.entry.module, wire), with_kwargs=True),
+            attention.register_forward_hook(OutOfWindows(wire)),
+            mlp.register_forward_pre_hook(IntoTokens(block.mlp.entry.module, wire)),
+            mlp.register_forward_hook(OutOfTokens(wire)),
+            whole.register_forward_hook(Leave(links.get(block.index + 1, out), wire)),
+        ]
+    handles.append(model.get_submodule("norm").register_forward_hook(Final(out)))
+    handles.append(pool.register_forward_hook(PoolWithPrompts(out)))
+    return handles
 
 
 def for_each_image(m: nn.Module, x: Tensor) -> Tensor:
@@ -111,11 +124,19 @@ class IntoWindows(Travel):
 
 
 class PaddedBias(Travel):
-    """In place of a window attention's `_get_rel_pos_bias`: zero rows and columns for the prompts."""
+    """In place of a window attention's `_get_rel_pos_bias`: zero rows and columns for the prompts.
+
+    timm asks for the bias inside the attention's forward, where no hook reaches.
+    """
 
     def __init__(self, attention: nn.Module, wire: SideChannel) -> None:
         super().__init__(wire)
         self.attention = attention
+        attention._get_rel_pos_bias = self  # type: ignore[assignment]
+
+    def remove(self) -> None:
+        """Gives the attention its own function back."""
+        vars(self.attention).pop("_get_rel_pos_bias", None)
 
     def __call__(self) -> Tensor:
         bias: Tensor = type(self.attention)._get_rel_pos_bias(self.attention)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from bench.core.errors import Incompatible, UnsupportedBackbone, UsageError
 from bench.core.record import Storage
 from bench.models import backbones, cost
 from bench.models.families import build_view
-from bench.models.method import Method
+from bench.models.method import Method, attach
 from bench.models.view import ModelView
 
 
@@ -93,7 +93,7 @@ def check_fit(method: Method, backbone: str) -> str | None:
 def _bare(method: Method, backbone: str, classes: int, device: str) -> ModelView:
     with torch.device(device):
         net = build_view(backbones.create(backbone, classes=classes, weights="random", device=device))
-        method.attach(net)
+        attach(method, net)
     return net
 
 

@@ -23,7 +23,7 @@ from bench.core.errors import BenchError, Incompatible, UsageError
 from bench.core.schema import plain
 from bench.models import cost
 from bench.models.families import build_view
-from bench.models.method import Batches, Method, Phase, params
+from bench.models.method import Batches, Method, Phase, attach, params
 from bench.models.view import ModelView
 
 FORMAT = "petbench delta 1"  # of a file; its metadata say which method the tensors belong to
@@ -63,15 +63,11 @@ class TunedModel:
         if len(getattr(model, "pet", ())):
             raise UsageError(f"This {type(model).__name__} has a method on it already. Attach to a new model.")
         view = build_view(model)
-        name = type(method).__name__
-        supported = method.supports.split()
-        if view.family not in supported:
-            raise Incompatible(
-                f"{name} is not defined for {type(model).__name__} ({view.family}), only for: {', '.join(supported)}."
-            )
-        method.attach(view)
+        attach(method, view)
         if not view.trainable_parameters():
-            raise Incompatible(f"{name} trains nothing on a {type(model).__name__} without a classifier.")
+            raise Incompatible(
+                f"{type(method).__name__} trains nothing on this {type(model).__name__}: it has no classifier."
+            )
         return cls(model, view, method)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -105,7 +101,7 @@ class TunedModel:
     def merge(self) -> None:
         """Folds the trained update into the backbone's weights, in place: the model has its own modules again.
 
-        Raises an error where that cannot be done exactly; the model is then as it was.
+        Raises NotMergeable where that cannot be done exactly; the model is then as it was.
         """
         self.method.merge(self.view)
 

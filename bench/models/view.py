@@ -1,8 +1,9 @@
 """Uniform handles on the blocks of a vision transformer, so that a method is written once for every family.
 
-A pre-norm block is twice `x + exit(op(entry(x)))`. Three verbs on a slot reach what a linear or a norm computes: `add`
-(y + m(x)), `then` (m(y)) and `before` (m(x) takes x's place); a branch has the same verbs on the way around its
-operator. Verbs on one slot act in the order they were called. Whatever a method adds lives under `model.pet`; the
+A pre-norm block is twice `x + exit(op(entry(x)))`. Three verbs on a hook point reach what a linear or a norm computes:
+`add` (y + m(x), or y + m(y0) of the module's own output y0), `then` (m(y)) and `before` (m(x) takes x's place); a
+branch has the same verbs on the way around its operator. What `add` reads is said by its argument; several `then`, and
+several `before`, act in the order they were called. Whatever a method adds lives under `model.pet`; the
 frozen backbone keeps its own names.
 
 Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a ViT and in every MLP branch,
@@ -14,14 +15,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import Incompatible, UsageError
+from bench.core.errors import BenchError, Incompatible, NotMergeable, UsageError
 from bench.models import hooks, prompts
 from bench.models.hooks import Hook, SideChannel
+from bench.models.prompts import Handle
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,15 @@ class HookPoint:
     columns: slice  # of the module's output
     channel: int = -1  # dimension of the output that holds the channels
 
-    def add(self, m: nn.Module) -> str:
-        """y <- y + m(x)"""
-        return self.net.attach(self, "add", m)
+    def add(self, m: nn.Module, reads: Literal["input", "base_output"] = "input") -> str:
+        """y <- y + m(x), or y <- y + m(y0) with `reads="base_output"`, y0 being what the frozen module alone computes.
+
+        Whether it is called before or after other verbs makes no difference to what m reads.
+        """
+        return self.net.attach(self, "add" if reads == "input" else "add_to_base", m)
 
     def then(self, m: nn.Module) -> str:
-        """y <- m(y)"""
+        """y <- m(y), y with all that was added before this call"""
         return self.net.attach(self, "then", m)
 
     def before(self, m: nn.Module) -> str:
@@ -68,8 +73,8 @@ class HookPoint:
     def feed(self, m: nn.Module, target: HookPoint) -> str:
         """x of the target <- x + m(y of this slot)"""
         name, wire = self.net.register(self, m), SideChannel()
-        self.module.register_forward_hook(hooks.Send(name, m, wire, "output", self.columns))
-        target.module.register_forward_pre_hook(hooks.ReceiveBefore(name, wire))
+        self.net.hook(name, self.module, hooks.Send(m, wire, "output", self.columns))
+        self.net.hook(name, target.module, hooks.ReceiveBefore(wire), before=True)
         return name
 
 
@@ -94,16 +99,16 @@ class Branch:
         """o <- o + m(n), or o + m(x) with `of="stream"`: a parallel branch that reads after, or before, the norm."""
         net, wire = self.exit.net, SideChannel()
         name = net.register(self.exit, m)
-        self.entry.module.register_forward_hook(hooks.Send(name, m, wire, "output" if of == "norm" else "input"))
-        self.exit.module.register_forward_hook(hooks.Receive(name, wire))
+        net.hook(name, self.entry.module, hooks.Send(m, wire, "output" if of == "norm" else "input"))
+        net.hook(name, self.exit.module, hooks.Receive(wire))
         return name
 
     def add_to_sum(self, m: nn.Module) -> str:
         """x + o <- (x + o) + m(x + o): m reads the residual stream behind this branch."""
         net, wire = self.exit.net, SideChannel()
         name = net.register(self.exit, m)
-        self.entry.module.register_forward_hook(hooks.Send(name, nn.Identity(), wire, "input"))
-        self.exit.module.register_forward_hook(hooks.AddToSum(name, m, wire))
+        net.hook(name, self.entry.module, hooks.Send(nn.Identity(), wire, "input"))
+        net.hook(name, self.exit.module, hooks.AddToSum(m, wire))
         return name
 
 
@@ -123,6 +128,16 @@ class Block:
 
 
 @dataclass(eq=False)
+class AddedModule:
+    """Where a method's module sits, and the hooks through which it acts."""
+
+    slot: HookPoint
+    verb: str  # empty where it does more than act on its slot
+    handles: list[Handle] = field(default_factory=list)
+    together: tuple[str, ...] = ()  # names of what is removed with it, as prompts that pass on to the next block
+
+
+@dataclass(eq=False)
 class ModelView:
     model: nn.Module
     family: Literal["vit", "swin", "cvt"]
@@ -131,7 +146,7 @@ class ModelView:
     merging: tuple[tuple[HookPoint, ...], ...] = ()  # norm and reduction (or convolution and norm) between stages
     final: HookPoint | None = None  # the last norm
     shape: Shape = Shape((), 0.0)
-    added_modules: dict[str, tuple[str, HookPoint]] = field(default_factory=dict)  # verb and slot, by name in model.pet
+    added_modules: dict[str, AddedModule] = field(default_factory=dict)  # by name in model.pet
 
     @property
     def pet(self) -> nn.ModuleDict:
@@ -165,17 +180,38 @@ class ModelView:
         for parameter in found:
             parameter.requires_grad_(True)
 
-    def attach(self, slot: HookPoint, verb: Literal["add", "then", "before"], m: nn.Module) -> str:
+    def attach(self, slot: HookPoint, verb: Literal["add", "add_to_base", "then", "before"], m: nn.Module) -> str:
         """Adopts m and hooks it to the slot. The name it got in model.pet."""
         if verb == "before" and isinstance(slot.module, nn.Linear) and slot.d_out != slot.module.out_features:
             raise Incompatible(f"{slot.label} has no input of its own: q, k and v share it. Use 'qkv'.")
+        if verb == "add_to_base" and any(
+            added.verb == verb and added.slot.module is slot.module and _overlap(added.slot.columns, slot.columns)
+            for added in self.added_modules.values()
+        ):
+            raise BenchError(f"Two modules cannot read the base output of {slot.label}: make them one.")
         name = self.register(slot, m, verb)
         if verb == "before":
-            slot.module.register_forward_pre_hook(hooks.Before(name, m))
+            self.hook(name, slot.module, hooks.Before(m), before=True)
+        elif verb == "add_to_base":
+            self.hook(name, slot.module, hooks.Add(m, slot.columns, slot.channel, reads="output"), first=True)
         else:
-            hook = hooks.Add if verb == "add" else hooks.Then
-            slot.module.register_forward_hook(hook(name, m, slot.columns, slot.channel))
+            kind = hooks.Add if verb == "add" else hooks.Then
+            self.hook(name, slot.module, kind(m, slot.columns, slot.channel))
         return name
+
+    def hook(
+        self,
+        name: str,
+        module: nn.Module,
+        hook: Callable[..., Any],
+        *,
+        before: bool = False,
+        first: bool = False,
+        with_kwargs: bool = False,
+    ) -> None:
+        """Hooks an added module's function to a module of the model, until the added one is removed."""
+        register = module.register_forward_pre_hook if before else module.register_forward_hook
+        self.added_modules[name].handles.append(register(hook, prepend=first, with_kwargs=with_kwargs))
 
     def register(self, slot: HookPoint, m: nn.Module, verb: str = "") -> str:
         """Puts m into model.pet under the slot's label, on the model's device and in its dtype."""
@@ -184,17 +220,18 @@ class ModelView:
             name += "x"
         weight = next(self.model.parameters())
         self.pet[name] = m.to(weight.device, weight.dtype)
-        self.added_modules[name] = (verb, slot)
+        self.added_modules[name] = AddedModule(slot, verb)
         return name
 
     def detach(self, name: str) -> None:
-        """Removes an added_modules module and its hooks: the backbone is as if it had never been there."""
-        del self.added_modules[name], self.pet[name]
-        for module in self.model.modules():
-            for table in (module._forward_hooks, module._forward_pre_hooks):
-                for number, hook in list(table.items()):
-                    if getattr(hook, "key", None) == name:
-                        del table[number]
+        """Removes an added module and all its hooks: the backbone is as if it had never been there.
+
+        Prompts pass from block to block: with one of them all that were added with it go.
+        """
+        for each in (name, *self.added_modules[name].together):
+            for handle in self.added_modules.pop(each).handles:
+                handle.remove()
+            del self.pet[each]
 
     def add_to_attention(self, block: Block, m: nn.Module) -> str:
         """softmax(q k + m()) with m() of shape (heads, N, N). Raises Incompatible where attention takes no bias."""
@@ -202,7 +239,7 @@ class ModelView:
             raise Incompatible(f"The attention of {type(self.model).__name__} takes no further bias.")
         name = self.register(block.attn.exit, m)
         attention = self.model.get_submodule(block.attn.op)
-        attention.register_forward_pre_hook(hooks.AddToLogits(name, m), with_kwargs=True)
+        self.hook(name, attention, hooks.AddToLogits(m), before=True, with_kwargs=True)
         return name
 
     def add_prompts(self, tokens: Mapping[int, nn.Module]) -> None:
@@ -211,27 +248,36 @@ class ModelView:
         In a ViT they stand between the class token and the patches. In a Swin they enter every window, get no relative
         position and no shift mask, are averaged over the windows after attention, and are part of the final average.
         """
-        for index, m in tokens.items():
-            self.register(HookPoint(self, nn.Identity(), "", f"prompts.{index}", 0, 0, slice(0, 0)), m)
-        if self.family == "vit":
-            prompts.into_vit(self.blocks, self.model, tokens)
-        elif self.family == "swin":
-            prompts.into_swin(self.blocks, self.model, tokens)
-        else:
+        if self.family not in ("vit", "swin"):
             raise Incompatible(f"No prompts are defined for {type(self.model).__name__}.")
+        nowhere = nn.Identity()
+        names = [
+            self.register(HookPoint(self, nowhere, "", f"prompts.{index}", 0, 0, slice(0, 0)), m)
+            for index, m in tokens.items()
+        ]
+        enter = prompts.into_vit if self.family == "vit" else prompts.into_swin
+        handles = enter(self.blocks, self.model, tokens)
+        for name in names:
+            self.added_modules[name].handles = handles
+            self.added_modules[name].together = tuple(other for other in names if other != name)
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Folds every added module into the layer it sits on, in the order they were added, and removes it.
+        """Folds every added module into the layer it sits on, and removes it.
 
-        A module can be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its
-        layer, before and after. Raises Incompatible where one has not.
+        In the order in which they act: what reads the base output first, the others as they were added. A module can
+        be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its layer, before and
+        after. Raises NotMergeable, and changes nothing, where one has not.
         """
-        for name, (verb, slot) in list(self.added_modules.items()):
-            merged_weights = getattr(self.pet[name], "merged_weights", None)
-            layer = slot.module
-            if merged_weights is None or not verb or not isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d):
-                raise Incompatible(f"{name} ({type(self.pet[name]).__name__}) cannot be merged into {slot.path}.")
+        for name, added in self.added_modules.items():
+            can = hasattr(self.pet[name], "merged_weights") and bool(added.verb)
+            if not can or not isinstance(added.slot.module, nn.Linear | nn.LayerNorm | nn.Conv2d):
+                kind = type(self.pet[name]).__name__
+                raise NotMergeable(f"{name} ({kind}) cannot be merged into {added.slot.path or 'the backbone'}.")
+        for name, added in sorted(self.added_modules.items(), key=lambda item: item[1].verb != "add_to_base"):
+            merged_weights: Any = self.pet[name].merged_weights
+            slot = added.slot
+            layer: Any = slot.module
             rows = slot.columns
             weight = layer.weight.diag() if isinstance(layer, nn.LayerNorm) else layer.weight.flatten(1)
             bias = layer.weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.clone()
@@ -281,4 +327,8 @@ class ModelView:
         return copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
 
 
-__all__ = ["Block", "Branch", "Hook", "HookPoint", "ModelView", "Shape", "SideChannel"]
+def _overlap(one: slice, other: slice) -> bool:
+    return bool(one.start < other.stop and other.start < one.stop)
+
+
+__all__ = ["AddedModule", "Block", "Branch", "Hook", "HookPoint", "ModelView", "Shape", "SideChannel"]

@@ -14,7 +14,7 @@ from bench.data.prepare import Transform
 from bench.data.splits import Splits
 from bench.models import backbones
 from bench.models.families import build_view
-from bench.models.method import Method, Phase
+from bench.models.method import Method, Phase, attach
 from bench.models.view import ModelView
 from bench.training.job import Job
 
@@ -36,7 +36,7 @@ def prepare_model(job: Job) -> ModelView:
     net = build_view(model)
     draw_head(net, stream(job.spec, "head"))
     torch.manual_seed(stream(job.spec, "method"))
-    job.method.attach(net)
+    attach(job.method, net)
     return net
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.core.errors import Incompatible
 from bench.models import cost, registry, static_cost
 from bench.models.families import build_view
+from bench.models.method import attach as attach_declared
 from bench.models.method import build
 from bench.models.view import ModelView
 from methods._spatial import blocks_with_patches_out, from_map, to_map
@@ -235,12 +236,12 @@ def test_transformer_probe_refuses_an_empty_mlp() -> None:
         registry.load("transformer_probe")(hidden=0)
 
 
-@pytest.mark.parametrize("name", ["lepe", "rpb"])
+@pytest.mark.parametrize("name", ["lepe", "rpb", "ssf", "repadapter", "arc", "rlrr", "dtl", "vpt_deep", "vpt_shallow"])
 def test_what_has_no_place_in_a_cvt_says_so(name: str) -> None:
     net = random_view("pocket_swin")
     net.family = "cvt"
     with pytest.raises(Incompatible, match="SwinTransformer"):
-        build(registry.load(name), {}, name).attach(net)
+        attach_declared(build(registry.load(name), {}, name), net)
     assert not net.pet and not any(p.requires_grad for _, p in net.backbone_parameters())
 
 

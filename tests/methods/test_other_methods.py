@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from bench.core.errors import Incompatible, UsageError
 from bench.models import cost, registry
 from bench.models.families import build_view
-from bench.models.method import Method, build
+from bench.models.method import Method, attach, build
 from bench.models.view import ModelView
 
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -252,8 +252,8 @@ def test_dtl_does_not_mistake_one_pass_for_the_next() -> None:
 
 
 def test_dtl_refuses_backbones_of_several_widths_and_a_start_behind_the_last_block() -> None:
-    with pytest.raises(Incompatible, match="one width"):
-        make("dtl").attach(random_view("pocket_swin"))
+    with pytest.raises(Incompatible, match="DTL is not defined for SwinTransformer"):
+        attach(make("dtl"), random_view("pocket_swin"))
     with pytest.raises(Incompatible, match="start = 6, but VisionTransformer has 6 blocks"):
         make("dtl", start=6).attach(random_view("pocket_vit"))
 

@@ -13,7 +13,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core.errors import Incompatible
+from bench.core.errors import Incompatible, SideChannelError
 from bench.models import backbones, cost
 from bench.models.families import build_view
 from bench.models.method import build
@@ -309,7 +309,7 @@ def test_checkpointing_gives_the_same_gradients_or_is_refused(name: str, backbon
     expected = gradients(net)
     net.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if (name, backbone) == ("vpt_shallow", "pocket_swin"):
-        with pytest.raises(Incompatible, match="gradient checkpointing cannot be used"):
+        with pytest.raises(SideChannelError, match="gradient checkpointing cannot be used"):
             gradients(net)
         net.model.set_grad_checkpointing(False)  # type: ignore[operator]
     for _ in range(2):
@@ -321,7 +321,7 @@ def test_a_recomputed_block_never_takes_prompts_that_another_left() -> None:
     """In the backward pass block 5, which has its own, is recomputed right before block 4, which has not."""
     net, _ = prompted("pocket_swin", (0, 5))
     net.model.set_grad_checkpointing(True)  # type: ignore[operator]
-    with pytest.raises(Incompatible, match="gradient checkpointing cannot be used"):
+    with pytest.raises(SideChannelError, match="gradient checkpointing cannot be used"):
         gradients(net)
 
 

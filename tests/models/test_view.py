@@ -9,8 +9,10 @@ import torch
 from helpers.views import random_view
 from torch import Tensor, nn
 
-from bench.core.errors import Incompatible, UnsupportedBackbone
+from bench.core.errors import BenchError, Incompatible, NotMergeable, UnsupportedBackbone
+from bench.models import registry
 from bench.models.families import build_view
+from bench.models.method import attach, build
 from bench.models.view import HookPoint
 
 
@@ -161,7 +163,7 @@ def test_a_snapshot_shares_frozen_tensors_and_owns_trained_ones(backbone: str) -
 def test_fold_refuses_what_it_cannot_fold(backbone: str) -> None:
     net = random_view(backbone)
     net.blocks[0].attn.then(Affine(net.blocks[0].dim, net.blocks[0].dim))
-    with pytest.raises(Incompatible, match="cannot be merged"):
+    with pytest.raises(NotMergeable, match="cannot be merged"):
         net.merge()
 
 
@@ -202,3 +204,65 @@ def test_a_backbone_that_is_not_understood_is_refused_by_name(name: str) -> None
         model = timm.create_model(name, num_classes=3)
     with pytest.raises(UnsupportedBackbone, match=r"not understood|only .* is understood|which a plain block has"):
         build_view(model)
+
+
+def hooks_of(model: nn.Module) -> list[object]:
+    return [
+        hook
+        for module in model.modules()
+        for table in (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._forward_hooks_with_kwargs,
+            module._forward_pre_hooks_with_kwargs,
+        )
+        for hook in table
+    ]
+
+
+@pytest.mark.parametrize("name", list(registry.entries()))
+def test_detaching_all_that_a_method_added_leaves_the_bare_backbone(name: str, backbone: str) -> None:
+    net = random_view(backbone)
+    before = net.model(IMAGES)
+    try:
+        attach(build(registry.load(name), {}, name), net)
+    except Incompatible:
+        return
+    for each in (copy.deepcopy(net), net):
+        while each.added_modules:
+            each.detach(next(iter(each.added_modules)))
+        assert not each.pet and not hooks_of(each.model)
+        assert not any("_get_rel_pos_bias" in vars(module) for module in each.model.modules())
+        assert torch.equal(each.model(IMAGES), before)
+
+
+def test_merging_that_is_refused_half_way_changes_nothing(backbone: str) -> None:
+    net = random_view(backbone)
+    dim = net.blocks[0].dim
+    net.blocks[0].linear["q"].add(Affine(dim, dim))
+    net.blocks[1].attn.then(Affine(dim, dim))
+    before = net.model(IMAGES)
+    with pytest.raises(NotMergeable):
+        net.merge()
+    assert torch.equal(net.model(IMAGES), before)
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+def test_what_add_reads_does_not_depend_on_the_order_of_calls(base_first: bool, backbone: str) -> None:
+    """Hydra's two branches: y + A(x) + B(y0)."""
+    net = random_view(backbone)
+    slot = net.blocks[0].linear["fc2"]
+    torch.manual_seed(3)
+    parallel, sequential = Affine(slot.d_in, slot.d_out), Affine(slot.d_out, slot.d_out)
+    with torch.no_grad():
+        plain = watch(slot.module)
+        net.model(IMAGES)
+        x, y = plain[0]
+    calls = [lambda: slot.add(sequential, reads="base_output"), lambda: slot.add(parallel, reads="input")]
+    for call in calls if base_first else reversed(calls):
+        call()
+    changed = watch(slot.module)
+    net.model(IMAGES)
+    assert torch.equal(changed[0][1], y + sequential(y) + parallel(x))
+    with pytest.raises(BenchError, match="Two modules cannot read the base output of .*fc2"):
+        slot.add(Affine(slot.d_out, slot.d_out), reads="base_output")
