@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -77,6 +78,16 @@ class TrainingOutcome(ABC):
         """How fast it trained; a training that has not run cannot tell."""
 
 
+Outcome = TypeVar("Outcome", bound=TrainingOutcome)
+_ISSUED: WeakSet[TrainingOutcome] = WeakSet()
+
+
+def issue(outcome: Outcome) -> Outcome:
+    """Makes the outcome a key, the object itself and none that is like it. The training loop issues what it returns."""
+    _ISSUED.add(outcome)
+    return outcome
+
+
 class Sealed:
     """A test split that nothing can read before training has ended. No option turns this off."""
 
@@ -84,8 +95,8 @@ class Sealed:
         self._read = read
 
     def open(self, key: object) -> ArraySplit:
-        """The test arrays, for the outcome of a training that has ended. Raises SealedTest for anything else."""
-        if not isinstance(key, TrainingOutcome):
+        """The test arrays, read now, for the outcome that a training loop issued. Raises SealedTest for all else."""
+        if not isinstance(key, TrainingOutcome) or key not in _ISSUED:
             raise SealedTest(
                 "The test split was asked for before training had ended; it opens for a finished training only."
             )

@@ -22,7 +22,7 @@ from bench.training import inference, loop, metrics, provenance
 from bench.training.checkpoint import Checkpoints
 from bench.training.job import Job
 from bench.training.search import search
-from bench.training.setup import apply_split_rules, load_splits, phases_of, prepare_model
+from bench.training.setup import apply_split_rules, load_test, load_training, phases_of, prepare_model
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in the messages of allocators, of accelerators and CPUs
 
@@ -38,7 +38,8 @@ def execute(
 ) -> Record:
     """Runs one spec and returns its record; with a `store`, the record and its predictions or traceback are written.
 
-    What goes wrong becomes a failed record, what does not fit a skipped one. UsageError alone is raised: it is the
+    A method that does not fit the backbone becomes a skipped record; whatever goes wrong later, a failed one, the
+    method's own refusals and exits included. Of what goes wrong before training, UsageError alone is raised: it is the
     question that is wrong. `check_lease` is called before anything is written, and may raise.
     """
     if store and (existing := store.find(job.spec)) is not None and existing.status == "done":
@@ -60,19 +61,27 @@ def execute(
         )
 
     log = store.path(job.spec).with_suffix(".log") if store else None
-    try:
-        results = _run(job, notes, files, on_progress, checkpoints)
-        record = finish("done", None, **results)
-    except (Incompatible, UnsupportedBackbone) as error:
-        record = finish("skipped", reason_of(error))
-    except UsageError:
-        raise
-    except Exception as error:
-        lines = traceback.format_exc()
-        record = finish("failed", reason_of(error), failure=failure_of(error), log=log.name if log else None)
+
+    def fail(error: BaseException) -> Record:
+        lines = "".join(traceback.format_exception(error))
         if log:
             check_lease()
-            write_atomically(log, lambda file: file.write_text(lines, encoding="utf-8"))
+            write_atomically(log, lambda file: file.write_text(lines, encoding="utf-8", errors="backslashreplace"))
+        return finish("failed", reason_of(error), failure=failure_of(error), log=log.name if log else None)
+
+    try:
+        net, phases = prepare_model(job), phases_of(job.method, job.spec.protocol)
+    except UsageError:
+        raise
+    except (Incompatible, UnsupportedBackbone) as error:
+        record = finish("skipped", reason_of(error))
+    except (Exception, SystemExit) as error:
+        record = fail(error)
+    else:
+        try:
+            record = finish("done", None, **_run(job, net, len(phases), notes, files, on_progress, checkpoints))
+        except (Exception, SystemExit) as error:
+            record = fail(error)
     if store:
         check_lease()
         if files:
@@ -103,7 +112,7 @@ def reason_of(error: BaseException) -> str:
     return message if isinstance(error, BenchError) else f"{name}: {message}"
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """The kind of a failure: which of them may pass when the run is tried again depends on it."""
     message = str(error).lower()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in message for sign in OUT_OF_MEMORY):
@@ -117,18 +126,18 @@ def failure_of(error: Exception) -> Failure:
 
 def _run(
     job: Job,
+    net: ModelView,
+    phases: int,
     notes: dict[str, str],
     files: dict[str, np.ndarray],
     on_progress: Callable[[loop.Progress], None],
     checkpoints: Checkpoints | None,
 ) -> dict[str, object]:
     spec, protocol = job.spec, job.spec.protocol
-    net = prepare_model(job)
-    phases = phases_of(job.method, protocol)
     size = protocol.image_size or backbones.input_size(net.model)
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
-    whole = load_splits(job, protocol, size)
+    whole = load_training(job, protocol, size)
     if protocol.shots is not None:
         notes["shots_sha256"] = fewshot.digest(fewshot.sample(whole.train.labels, protocol.shots, spec.seed))
     protocol, trials = search(job, whole, protocol, on_progress, checkpoints)
@@ -140,7 +149,7 @@ def _run(
     trained = loop.fit_job(job, net, protocol, train, splits.val if held_out else None, on_progress, checkpoints)
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 
-    test = splits.test.open(trained)
+    test = load_test(job, protocol, size, trained)
     begin = time.perf_counter()
     logits = inference.predict(trained.reported, test)
     inference_rate = len(test) / (time.perf_counter() - begin)
@@ -176,7 +185,7 @@ def _run(
                 sizes=job.method.sizes(snapshot.net),
             )
             for snapshot in trained.snapshots
-            if len(phases) > 1
+            if phases > 1
         ),
         "epochs": trained.epochs,
         "trials": trials,

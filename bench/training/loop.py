@@ -16,9 +16,10 @@ from bench.core.errors import BenchError
 from bench.core.record import Epoch
 from bench.core.spec import Protocol, stream
 from bench.data.augment import augments
-from bench.data.splits import ArraySplit, TrainingOutcome
+from bench.data.splits import ArraySplit, TrainingOutcome, issue
 from bench.models.method import Method, Phase
 from bench.models.view import ModelView
+from bench.training import frozen
 from bench.training.batches import BatchLoader, fixed_batches
 from bench.training.checkpoint import Checkpoints
 from bench.training.inference import evaluate
@@ -40,7 +41,7 @@ class Progress:
     images_per_second: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trained(TrainingOutcome):
     snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model
     reported: ModelView  # the final model, or the one with the best validation score, as the protocol says
@@ -124,7 +125,7 @@ def fit(
     net.pet.eval()
     if not all(bool(p.isfinite().all()) for p in net.trainable_parameters().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
-    return Trained(
+    outcome = Trained(
         snapshots=tuple(run.snapshots),
         reported=run.best.net if run.best else net,
         val=run.best.score if run.best else run.epochs[-1].val,
@@ -134,6 +135,7 @@ def fit(
         seconds=run.seconds(),
         images=total * len(train),
     )
+    return issue(outcome)
 
 
 def fit_job(
@@ -145,8 +147,12 @@ def fit_job(
     on_progress: Callable[[Progress], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Trains a job's model under a protocol, which is the job's own or one of its search."""
-    return fit(
+    """Trains a job's model under a protocol, which is the job's own or one of its search.
+
+    Raises BackboneChanged where a tensor of the backbone changed that does not count as trained.
+    """
+    before = frozen.digests(net.model, net.head)
+    outcome = fit(
         net,
         phases_of(job.method, protocol),
         protocol,
@@ -158,6 +164,8 @@ def fit_job(
         on_progress=on_progress,
         checkpoints=checkpoints,
     )
+    frozen.check_trained(before, net)
+    return outcome
 
 
 def _epoch(

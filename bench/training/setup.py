@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
-from bench.core.errors import BadData, UsageError
+from bench.core.errors import BadData, SealedTest, UsageError
 from bench.core.spec import Protocol, stream
 from bench.data import fewshot, ready
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
-from bench.data.splits import Splits
+from bench.data.splits import ArraySplit, Sealed, Splits, TrainingOutcome
 from bench.models import backbones
 from bench.models.families import build_view
 from bench.models.method import Method, Phase, attach
 from bench.models.view import ModelView
+from bench.training import frozen
 from bench.training.job import Job
 
 NONE = np.arange(0)
@@ -23,7 +26,11 @@ DEFAULT_VAL_SHARE = 0.2  # of each class, where the protocol needs a validation 
 
 
 def prepare_model(job: Job) -> ModelView:
-    """The backbone, dissected, with a head drawn from the "head" stream and the method attached."""
+    """The backbone, dissected, with a head drawn from the "head" stream and the method attached.
+
+    Raises Incompatible or UnsupportedBackbone where the method does not fit the backbone, BackboneChanged where it
+    changed frozen tensors, UsageError where the weights cannot be had.
+    """
     torch.manual_seed(job.spec.seed)  # a backbone with random weights
     weights = str(job.weights_file or job.spec.weights)
     model = backbones.create(
@@ -36,7 +43,9 @@ def prepare_model(job: Job) -> ModelView:
     net = build_view(model)
     draw_head(net, stream(job.spec, "head"))
     torch.manual_seed(stream(job.spec, "method"))
+    before = frozen.digests(net.model, net.head)
     attach(job.method, net)
+    frozen.check_attached(before, frozen.digests(net.model, net.head))
     return net
 
 
@@ -66,8 +75,23 @@ def image_size(backbone: str, protocol: Protocol) -> int:
     return protocol.image_size or backbones.size_of(backbone)
 
 
-def load_splits(job: Job, protocol: Protocol, size: int) -> Splits:
-    """The dataset's splits for a backbone that sees `size` pixels. Raises BadData where they cannot be read."""
+def load_training(job: Job, protocol: Protocol, size: int) -> Splits:
+    """What is trained on, for a backbone that sees `size` pixels. Its seal has nothing behind it: whatever a method
+    finds in the memory of this process while it trains, the test split is not there."""
+    return replace(_load(job, protocol, size), test=Sealed(_not_yet))
+
+
+def load_test(job: Job, protocol: Protocol, size: int, outcome: TrainingOutcome) -> ArraySplit:
+    """The test split, opened for the first time. Raises SealedTest unless `outcome` is what the loop has returned."""
+    return _load(job, protocol, size).test.open(outcome)
+
+
+def _not_yet() -> ArraySplit:
+    raise SealedTest("The test split is loaded after training has ended, by load_test.")
+
+
+def _load(job: Job, protocol: Protocol, size: int) -> Splits:
+    """The dataset's splits. Raises BadData where they cannot be read."""
     try:
         return ready.load(job.card, transform(protocol, size), job.data_root, job.source)
     except UsageError as error:

@@ -212,7 +212,7 @@ def test_a_run_cut_in_its_evaluation_leaves_the_record_of_one_that_was_not(
 def test_a_search_goes_on_behind_the_trials_it_has(source: folder.ImageFolder, tmp_path: Path) -> None:
     asked = job(source, "lora")
     protocol = replace(asked.spec.protocol, search_lr=(1e-3, 1e-2), search_weight_decay=(0.0, 1e-4), search_epochs=1)
-    splits = setup.load_splits(asked, protocol, 32)
+    splits = setup.load_training(asked, protocol, 32)
     chosen, trials = search(asked, splits, protocol)
     epochs: list[int] = []
 
