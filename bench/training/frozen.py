@@ -63,4 +63,4 @@ def _refuse(changed: Collection[str], when: str) -> None:
 
 def _digest(tensor: torch.Tensor) -> str:
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(memoryview(data)).hexdigest() + f" {tuple(tensor.shape)} {tensor.dtype}"
+    return hashlib.sha256(data.data).hexdigest() + f" {tuple(tensor.shape)} {tensor.dtype}"
