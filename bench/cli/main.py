@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import __version__
-from bench.cli import arguments, console, data, results, run, status
+from bench.cli import arguments, console, data, results, run, status, verify
 from bench.cli.console import positive, print_rows, warn
 from bench.core.errors import BenchError
 
@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
     results.add_parser(verb)
     status.add_parser(verb)
+    verify.add_parser(verb)
     data.add_parser(verbs)
 
     doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")

@@ -14,6 +14,7 @@ Labels and predictions are what the run wrote: who forges them, and the record t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,14 @@ from bench.core import configs, predictions
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Cost, Record, pe
 from bench.core.store import Store
-from bench.models import registry, static_cost
+from bench.models import backbones, cost, registry, static_cost
 from bench.models.method import Method, build
+from bench.models.tuned_model import TunedModel
 from bench.training import metrics
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
 Verdict = Literal["vouched", "mismatch", "cannot"]
 
@@ -231,10 +234,10 @@ def _classes(record: Record) -> int | None:
 
 def _check_record(check: _Check, record: Record) -> None:
     """What a record says twice."""
-    scores, cost = record.scores, record.cost
+    scores = record.scores
     assert scores is not None
-    assert cost is not None
-    params = cost.params
+    assert record.cost is not None
+    params = record.cost.params
     check.equal("rule", scores.rule, record.spec.protocol.choose)
     if scores.pe is not None:
         check.equal("PE", scores.pe, pe(scores.test, params.deployed + params.head), 1e-12)
@@ -248,34 +251,35 @@ def _check_record(check: _Check, record: Record) -> None:
             check.equal("score of the last phase", last.score, scores.test)
 
 
-def _check_cost(check: _Check, record: Record, cost: Cost, plugins: tuple[Path, ...]) -> None:
-    params, classes = cost.params, _classes(record)
+def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, ...]) -> None:
+    params, classes = says.params, _classes(record)
     try:
-        method = _method(record, plugins)
-        known, width = _counted(method, record.spec.backbone)
+        known = _counted(_method(record, plugins), record.spec.backbone)
     except BenchError as error:
         check.unchecked.append(f"cost: {error}")
         return
     if classes is not None:
-        check.equal("head", params.head, classes * width + classes)
-    head = params.head - known.params.head  # parameters that this head has more than the counted model's, or fewer
-    check.equal("trained parameters", params.method, known.params.method)
-    without_head = cost.storage_bytes.with_head - cost.storage_bytes.without_head - 4 * params.head
-    check.equal("bytes of the head", min(max(without_head, 0), SAFETENSORS_ENTRY), without_head)
+        check.equal("head", params.head, classes * known.width + classes)
+    check.equal("trained parameters", params.method, known.params)
+    if known.closed_form is not None:
+        check.equal("trained parameters in closed form", params.method, known.closed_form)
+    of_head = says.storage_bytes.with_head - says.storage_bytes.without_head - 4 * params.head
+    check.equal("bytes of the head", of_head, min(max(of_head, 0), SAFETENSORS_ENTRY))
     if params.deployed != params.method:
         check.unchecked.append("bytes, operations and parameters that are left: training changes their number")
         return
-    check.equal("all parameters", params.total, known.params.total + head)
-    check.equal("bytes without head", cost.storage_bytes.without_head, known.storage_bytes.without_head)
-    macs = head * width // (width + 1)  # of the head's weights; its bias is added at no cost
-    check.equal("operations", cost.unmerged.flops, known.flops.unmerged + 2 * macs)
-    merged = None if known.flops.merged is None else known.flops.merged + 2 * macs
-    check.equal("operations when merged", cost.merged.flops if cost.merged else None, merged)
+    more = params.head // (known.width + 1) - 2  # classes that this head has more than the counted one
+    check.equal("all parameters", params.total, known.total + more * (known.width + 1))
+    check.equal("bytes without head", says.storage_bytes.without_head, known.bytes_without_head)
+    flops = 2 * more * known.width  # a bias is added at no cost
+    check.equal("operations", says.unmerged.flops, known.flops + flops)
+    merged = None if known.merged_flops is None else known.merged_flops + flops
+    check.equal("operations when merged", says.merged.flops if says.merged else None, merged)
 
 
 def _method(record: Record, plugins: tuple[Path, ...]) -> Method:
     """Raises UsageError where today's method is another one."""
-    cls = registry.load(record.spec.method, list(plugins))
+    cls = _method_class(record.spec.method, plugins)
     if cls.version != record.spec.method_version:
         raise UsageError(
             f"{record.spec.method} is at version {cls.version}, the record at {record.spec.method_version}."
@@ -284,10 +288,40 @@ def _method(record: Record, plugins: tuple[Path, ...]) -> Method:
 
 
 @cache
-def _counted(method: Method, backbone: str) -> tuple[static_cost.Counted, int]:
-    """The untrained method on random weights with a head of two classes, and the width of the head's input.
+def _method_class(name: str, plugins: tuple[Path, ...]) -> type[Method]:
+    return registry.load(name, list(plugins))
 
-    Raises UsageError where the method's own closed form says another number: then neither is vouched for.
-    """
-    counted = static_cost.count(method, backbone, 2)
-    return counted, counted.params.head // 2 - 1
+
+@dataclass(frozen=True)
+class _Counted:
+    """Counts of a method on random weights, untrained, with a head of two classes."""
+
+    width: int  # of the head's input
+    closed_form: int | None  # Method.count
+    params: int  # of the method
+    total: int
+    bytes_without_head: int
+    flops: int
+    merged_flops: int | None
+
+
+@cache
+def _counted(method: Method, backbone: str) -> _Counted:
+    """Raises a BenchError where the method cannot be put on such a backbone here."""
+    net = TunedModel.attach(copy.deepcopy(_backbone(backbone)), method)
+    size, view = backbones.input_size(net.model), net.view
+    merged = cost.merged(method, view)
+    return _Counted(
+        width=view.head.in_features,
+        closed_form=method.count(view.shape),
+        params=cost.method_params(view),
+        total=cost.total_params(view),
+        bytes_without_head=cost.storage(view).without_head,
+        flops=cost.compute(view, size).flops,
+        merged_flops=cost.compute(merged, size).flops if merged else None,
+    )
+
+
+@cache
+def _backbone(name: str) -> nn.Module:
+    return backbones.create(name, classes=2, weights="random")
