@@ -55,7 +55,7 @@ def _as_data(found: Verification) -> dict[str, object]:
 
 
 def _print(found: Verification) -> None:
-    rows = [("method", "variant", "backbone", "suite", "verdict")]
+    rows: list[tuple[str, ...]] = [("method", "variant", "backbone", "suite", "verdict")]
     rows += [(*map(printable, row), verdict) for row, verdict in sorted(found.rows().items())]
     console.print_rows(rows)
     faults = [f"{printable(f.record)}: {printable(fault)}" for f in found.findings for fault in f.mismatches]
