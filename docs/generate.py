@@ -18,7 +18,7 @@ from bench.models import registry, static_cost
 from bench.models.method import build
 from bench.report.cells import column, one
 from bench.report.columns import COLUMNS, NAMED
-from bench.report.tables import dataset_columns
+from bench.report.tables import dataset_columns, ranks, with_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "methods.md", ROOT / "README.md"
@@ -86,7 +86,11 @@ def readme() -> str:
     """The README with its leaderboard, the rows of one backbone of which no dataset is missing, and what costs mean."""
     rows = pd.read_csv(RESULTS)
     rows = rows[(rows["backbone"] == SHOWN) & rows["mean_groups"].notna()]
-    columns = {f"`{SHOWN}`": list(rows["method"]), "mean of groups": column(rows, "mean_groups", one)}
+    columns = {
+        f"`{SHOWN}`": list(rows["method"]),
+        "rank": ranks(rows),
+        "mean of groups": with_interval(rows, "mean_groups"),
+    }
     columns |= {name.replace("_", " "): column(rows, name, one) for name in dataset_columns(rows)}
     for name in ("params_trained", "gflops_unmerged", "storage_mb", "pe"):
         columns[NAMED[name].heading] = column(rows, name, NAMED[name].show)

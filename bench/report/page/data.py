@@ -22,13 +22,13 @@ from bench.core.record import Provenance, Record
 from bench.core.schema import plain
 from bench.report import Part, Report, ReportedPart, board_suite
 from bench.report.aggregate import NAMES
+from bench.report.columns import COLUMNS, MEASURES, measures_of_run
 from bench.report.frame import key_of, seen_in_pretraining
 from bench.report.standings import datasets
 
 RUN = (
     *("dataset", "seed", "digest", "status", "score", "val", "failure", "reason", "attempts", "started", "seconds"),
-    *("params_method", "params_deployed", "params_head", "params_total", "flops_unmerged", "flops_merged"),
-    *("storage_with_head", "storage_without_head", "train_seconds", "train_rate", "inference_rate", "peak_bytes"),
+    *MEASURES,
     *("provenance", "loss", "val_curve", "lr", "trials", "milestones"),
 )
 LONGEST = 120  # points of a curve
@@ -58,6 +58,8 @@ def collect(report: Report, records: Iterable[Record], counts: Sequence[Mapping[
     methods = {row["method"] for board in boards for backbone in board["backbones"] for row in backbone["rows"]}
     return {
         "run": RUN,
+        "measures": MEASURES,
+        "meanings": {column.name: column.meaning for column in COLUMNS},
         "boards": boards,
         "reported": [_reported(part) for part in report.reported_parts],
         "counts": [dict(row) for row in counts if row["method"] in methods],
@@ -134,22 +136,8 @@ def _run(record: Record, keys: Mapping[str, int], provenance: Places) -> list[An
         record.provenance.started,
         _number(record.provenance.seconds, DIGITS),
     ]
-    costs: list[float | None] = [None] * 12
-    if cost is not None:
-        costs = [
-            cost.params.method,
-            cost.params.deployed,
-            cost.params.head,
-            cost.params.total,
-            cost.unmerged.flops,
-            cost.merged.flops if cost.merged else None,
-            cost.storage_bytes.with_head,
-            cost.storage_bytes.without_head,
-            _number(cost.train_seconds, 6),
-            _number(cost.train_images_per_second, 6),
-            _number(cost.inference_images_per_second, 6),
-            cost.peak_bytes,
-        ]
+    measured = dict.fromkeys(MEASURES) if cost is None else measures_of_run(cost)
+    costs = [_number(measured[name], 12) for name in MEASURES]
     curves = [
         _curve([epoch.loss for epoch in epochs]),
         _curve([epoch.val for epoch in epochs]),
@@ -177,10 +165,10 @@ def _curve(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _number(value: float | None, digits: int) -> float | None:
-    """To so many significant digits; None for what is no finite number."""
-    if value is None or not math.isfinite(value):
+    """To so many significant digits, a whole number as one; None for what is no finite number."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return float(f"{value:.{digits}g}")
+    return value if isinstance(value, int) else float(f"{value:.{digits}g}")
 
 
 def _command(record: Record) -> str:

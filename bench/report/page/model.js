@@ -5,25 +5,35 @@ bench.model = (() => {
   const PLACE = Object.fromEntries(data.run.map((name, i) => [name, i]));
   const get = (run, name) => run[PLACE[name]];
 
-  // What a row costs: means over the chosen datasets of means over seeds, each in its unit.
+  // What a row costs, from the means of its measures, as bench/report/columns.py has it.
+  const trained = (of) => of.params_deployed + of.params_head;
   const COSTS = {
-    params_trained: { label: "trained parameters", of: (r) => get(r, "params_deployed") + get(r, "params_head"), show: "human" },
-    params_deployed: { label: "trained, no head", of: (r) => get(r, "params_deployed"), show: "human" },
-    params_method: { label: "at most, no head", of: (r) => get(r, "params_method"), show: "human" },
-    params_head: { label: "head", of: (r) => get(r, "params_head"), show: "human" },
-    gflops_unmerged: { label: "GFLOPs", of: (r) => get(r, "flops_unmerged") / 1e9, show: "three" },
-    gflops_merged: { label: "GFLOPs, merged", of: (r) => scaled(get(r, "flops_merged"), 1e9), show: "three" },
-    storage_mb: { label: "stored MB", of: (r) => get(r, "storage_with_head") / 1e6, show: "three" },
-    storage_mb_without_head: { label: "stored MB, no head", of: (r) => get(r, "storage_without_head") / 1e6, show: "three" },
-    train_seconds: { label: "training s", of: (r) => get(r, "train_seconds"), show: "three" },
-    train_images_per_second: { label: "training images/s", of: (r) => get(r, "train_rate"), show: "three", more: true },
-    inference_images_per_second: { label: "inference images/s", of: (r) => get(r, "inference_rate"), show: "three", more: true },
-    peak_mb: { label: "peak memory MB", of: (r) => scaled(get(r, "peak_bytes"), 1e6), show: "three" },
+    params_trained: { label: "trained parameters", of: trained, show: "human" },
+    params_deployed: { label: "trained, no head", of: (of) => of.params_deployed, show: "human" },
+    params_method: { label: "at most, no head", of: (of) => of.params_method, show: "human" },
+    params_head: { label: "head", of: (of) => of.params_head, show: "human" },
+    trained_percent: { label: "trained, % of all", of: (of) => (100 * trained(of)) / of.params_total, show: "three" },
+    gflops_unmerged: { label: "GFLOPs", of: (of) => of.flops_unmerged / 1e9, show: "three" },
+    gflops_merged: { label: "GFLOPs, merged", of: (of) => of.flops_merged / 1e9, show: "three" },
+    gflops_linear_conv: { label: "GFLOPs, papers' count", of: (of) => of.flops_linear_conv / 1e9, show: "three" },
+    storage_mb: { label: "stored MB", of: (of) => of.storage_with_head / 1e6, show: "three" },
+    storage_mb_without_head: { label: "stored MB, no head", of: (of) => of.storage_without_head / 1e6, show: "three" },
+    train_seconds: { label: "training s", of: (of) => of.train_seconds, show: "three" },
+    train_images_per_second: { label: "training images/s", of: (of) => of.train_images_per_second, show: "three", more: true },
+    inference_images_per_second: { label: "inference images/s", of: (of) => of.inference_images_per_second, show: "three", more: true },
+    peak_mb: { label: "peak memory MB", of: (of) => of.peak_bytes / 1e6, show: "three" },
   };
 
-  const scaled = (x, unit) => (x === null ? NaN : x / unit);
   const numbers = (list) => list.map((x) => (x === null ? NaN : x));
   const average = (list) => (list.length ? list.reduce((a, b) => a + b, 0) / list.length : NaN);
+  const meanOver = (runs, measure) => average(numbers(runs.map((run) => get(run, measure))));
+
+  // Every cost, given the mean of every measure.
+  function costsOf(mean) {
+    const means = Object.fromEntries(data.measures.map((measure) => [measure, mean(measure)]));
+    return Object.fromEntries(Object.entries(COSTS).map(([name, cost]) => [name, cost.of(means)]));
+  }
+
   const label = (row) => (row.variant === "default" ? row.method : `${row.method} (${row.variant})`);
   const keysOf = (groups) => Object.values(groups).flat();
 
@@ -76,9 +86,8 @@ bench.model = (() => {
       const bound = (end) => means.reduce((sum, m, i) => sum + weights[i] * (Number.isNaN(m) ? end : m), 0);
       const [low, high] = stats.interval(mean);
       const counts = chosen.map((d) => scores[d].filter((x) => !Number.isNaN(x)).length);
-      const of = (name) => average(chosen.map((d) => average(numbers(row.runs
-        .filter((run) => get(run, "dataset") === d && get(run, "status") === "done").map(COSTS[name].of)))));
-      const costs = Object.fromEntries(Object.keys(COSTS).map((name) => [name, of(name)]));
+      const done = chosen.map((d) => row.runs.filter((run) => get(run, "dataset") === d && get(run, "status") === "done"));
+      const costs = costsOf((measure) => average(done.map((runs) => meanOver(runs, measure))));
       const other = (kind) => {
         const w = shares(board.groups, chosen, kind);
         return means.reduce((sum, m, i) => sum + w[i] * m, 0);
@@ -128,5 +137,5 @@ bench.model = (() => {
     return new Set(known.filter((r, i) => r.cells[d].value === leader.cells[d].value || (all && lows[i] <= 0)).map((r) => r.index));
   }
 
-  return { data, get, COSTS, label, keysOf, shares, alike, standings, overDatasets };
+  return { data, get, COSTS, costsOf, meanOver, label, keysOf, shares, alike, standings, overDatasets };
 })();

@@ -1,6 +1,6 @@
 // The runs behind a cell or a row: seeds, curves, hyper-parameters, costs, failures, provenance, and the command.
 bench.run = (() => {
-  const { el, svg, DASH, missing, fixed, human, three, plainTable } = bench.dom;
+  const { el, svg, fixed, human, three, plainTable } = bench.dom;
   const { state, model } = bench;
   const { get } = model;
   const SEEDS = ["#1b5e9b", "#b3400b", "#1d6b3a", "#7a3a8c", "#8a5a00", "#3d3d3d"];
@@ -56,9 +56,9 @@ bench.run = (() => {
   function costs(r, runs) {
     const done = runs.filter((run) => get(run, "status") === "done");
     if (!done.length) return null;
-    const mean = (of) => done.map(of).reduce((a, b) => a + b, 0) / done.length;
-    return [el("h3", { text: "Costs, means of these runs" }), plainTable(["cost", "value"], Object.values(model.COSTS)
-      .map((cost) => [cost.label, missing(mean(cost.of)) ? DASH : bench.dom[cost.show](mean(cost.of))]))];
+    const found = model.costsOf((measure) => model.meanOver(done, measure));
+    return [el("h3", { text: "Costs, means of these runs" }), plainTable(["cost", "value"],
+      Object.entries(model.COSTS).map(([name, cost]) => [cost.label, bench.dom[cost.show](found[name])]))];
   }
 
   // MiMi's cycles and the like: what the model scored and what was left of it after each phase.

@@ -6,7 +6,7 @@ bench.table = (() => {
 
   const EXTRA = {
     family: { label: "family", value: (r) => r.row.family, text: true },
-    pe: { label: "PE", value: (r) => r.pe, show: bench.dom.fixed(3), more: true },
+    pe: { label: "PE", value: (r) => r.pe, show: bench.dom.fixed(3), more: true, title: model.data.meanings.pe },
     seeds: { label: "n", value: (r) => r.seeds, show: String, more: true, title: "finished seeds: the fewest over the datasets" },
     coverage: { label: "coverage", value: (r) => r.coverage, show: (x) => `${Math.round(100 * x)} %`, more: true },
     failed: { label: "failed", value: (r) => r.failed, show: String },
@@ -14,7 +14,7 @@ bench.table = (() => {
 
   const optional = () => ({
     ...Object.fromEntries(Object.entries(model.COSTS).map(([name, cost]) =>
-      [name, { label: cost.label, value: (r) => r.costs[name], show: bench.dom[cost.show], more: cost.more }])),
+      [name, { label: cost.label, value: (r) => r.costs[name], show: bench.dom[cost.show], more: cost.more, title: model.data.meanings[name] }])),
     ...EXTRA,
   });
 
