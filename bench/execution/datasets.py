@@ -90,7 +90,7 @@ def _own_images(
             raise UsageError(f"{path} and {folders[card.name]} hold the same images: name one of them.")
         summaries += folder.summary(source)
         if prepare:
-            folder.write_lists(source, Path(request.out) / "data" / f"{file_name(card.name)}.json")
+            folder.write_lists(source, Path(request.out) / "data" / f"{file_name(card.name.replace('/', '-'))}.json")
             card = ready.prepare_all_sizes(card, source, transforms, root, on_progress(card.name))
             _warn_of_one_colour(card, root, warn)
         found.append((card, source))

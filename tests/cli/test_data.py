@@ -20,7 +20,6 @@ from helpers import tiny_vtab as tiny
 from helpers.records import make
 from helpers.waiting import LONG
 
-from bench.cli import data
 from bench.cli.main import main
 from bench.core import configs
 from bench.core.configs import Dataset, Sizes
@@ -30,12 +29,15 @@ from bench.data.download import archives, catalog
 from bench.data.download.catalog import File, Plan
 from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform
+from bench.data.progress import silent
 from bench.data.readers import domainnet, elevater, torchvision_sets, vtab
 from bench.data.root import default_data_root
 from bench.data.sources import DatasetLocation
+from bench.execution import datasets
 from bench.report import write_all
 from bench.report.aggregate import leaderboard
 from bench.report.frame import frame
+from bench.training import setup
 
 CLASSES = {"caltech101": 102, "dtd": 47, "kitti": 4, "svhn": 10}
 SIZES = Sizes(8, 4, 102)  # of a tiny caltech101
@@ -174,12 +176,15 @@ def test_a_run_without_data_names_every_dataset_on_one_screen_and_writes_nothing
 
 def test_what_is_missing_is_left_out_when_asked(bench: Bench, tmp_path: Path, root: Path) -> None:
     bench("data", "add", "vtab", community(tmp_path / "mine"), "--sample")
-    dry = ("run", "--method", "mimi", "--suite", "vtab", "--seeds", "0", "--out", tmp_path / "out", "--dry-run")
-    said = bench(*dry)
+    asked = ("run", "--method", "mimi", "--suite", "vtab", "--seeds", "0", "--out", tmp_path / "out")
+    said = bench(*asked)
     assert said.code == 2 and "18 of 19 datasets" in said.err and "--skip-missing runs what is here" in said.err
-    said = bench(*dry, "--skip-missing")
-    assert said.code == 0 and "1 runs: 1 to do" in said.out and "vtab-sample/caltech101" in said.out
-    assert "18 of 19 datasets are not here and are left out: vtab/cifar, vtab/dtd" in said.err
+    said = bench(*asked, "--dry-run")  # a plan needs no data
+    assert said.code == 0 and said.out.startswith("19 runs: 19 to do")
+    assert "18 of 19 datasets are not on this machine and are planned from what their cards say: vtab/cifar" in said.err
+    said = bench(*asked, "--dry-run", "--skip-missing")
+    assert said.code == 0 and "1 run: 1 to do" in said.out and "vtab-sample/caltech101" in said.out
+    assert "18 of 19 datasets are not on this machine and are left out: vtab/cifar, vtab/dtd" in said.err
     assert not (tmp_path / "out").exists() and not (root / "prepared").exists()
 
 
@@ -235,7 +240,10 @@ def test_one_bad_dataset_does_not_keep_the_others_away(tmp_path: Path, root: Pat
     wanted = [(card, sources.find(card, default_data_root())) for card in cards]
     wanted.append((configs.dataset("pocket/digits"), None))
     protocol = replace(configs.protocol("vtab1k@v1"), image_size=8)
-    good, refused = data.prepared_all(wanted, {8}, protocol, default_data_root(), False)
+    found = datasets._prepared(
+        wanted, [setup.transform(protocol, 8)], default_data_root(), lambda _: None, lambda _: silent, prepare=True
+    )
+    good, refused = found.ready, found.refused
     assert [card.name for card, _ in good] == ["vtab-sample/svhn", "pocket/digits"]
     assert good[0][0].fingerprint and good[0][1] is wanted[3][1]
     for name, words in {

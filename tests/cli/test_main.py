@@ -146,7 +146,7 @@ def test_a_finished_run_of_a_changed_method_is_told(
     assert "before its file was changed" not in capsys.readouterr().err
     plugin.write_text(PLUGIN.replace("return self.s * y", "return y * self.s"))
     assert run(pets, tmp_path / "out", *args) == 0
-    assert "1 finished runs of scaled_residual were made before its file was changed" in capsys.readouterr().err
+    assert "made before the file of their method was changed (1 of scaled_residual)" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_told_counted_and_tried_again(
@@ -175,7 +175,9 @@ def test_a_failed_run_is_told_counted_and_tried_again(
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rank=four"], "rank = 'four' is not a whole number"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "targets=q,w"], "no target is called 'w'"),
         (["run", "--method", "lora", "--suite", "pocket", "--set", "rank"], "is not KEY=VALUE"),
-        (["run", "--method", "lora,full", "--suite", "pocket", "--set", "rank=4"], "--set needs one method"),
+        (["run", "--method", "lora,full", "--suite", "pocket", "--set", "rank=4"], "say which one, like --set lora.rank=4"),
+        (["run", "--suite", "pocket"], "--method is missing"),
+        (["run", "--method", "x", "--suite", "a", "--data", "b"], "--suite and --data exclude each other"),
         (["run", "--method", "mimi", "--suite", "pocket", "--epochs", "2"], "2 epochs cannot be divided among 3 cycles"),
         (["run", "--method", "lora", "--suite", "pocket", "--limit", "5"], "--limit goes with --data"),
         (["run", "--method", "lora", "--data", "/nowhere"], "/nowhere is not a folder"),
@@ -202,8 +204,6 @@ def test_a_wrong_question_gets_one_clear_line_and_exit_code_2(
 @pytest.mark.parametrize(
     "args",
     [
-        ["run", "--suite", "pocket"],
-        ["run", "--method", "x", "--suite", "a", "--data", "b"],
         ["nothing"],
         ["run", "--method", "lora", "--suite", "pocket", "--seeds", "a"],
     ],

@@ -524,6 +524,7 @@ def test_a_real_folder_of_the_community_is_read(tmp_path: Path) -> None:
 
 def test_torchvision_is_imported_by_those_who_need_it_only() -> None:
     assert importlib.util.find_spec("torchvision")
-    for name in ("vtab", "vtab1k", "tfds_order", "tfrecord", "matrices", "retina", "items"):
+    readers = [f"readers/{name}" for name in ("vtab", "vtab1k", "tfds_order", "tfrecord", "matrices", "retina")]
+    for name in (*readers, "items"):
         source = (HERE / f"bench/data/{name}.py").read_text()
         assert "import torch" not in source and "import scipy" not in source and "import h5py" not in source
