@@ -115,3 +115,14 @@ def test_no_plan_is_left_where_everything_is_done(asked: list[str], tmp_path: Pa
     main(["run", *asked, "--method", "linear_probe"])
     assert planning.every(tmp_path / "out") == {}
     assert os.path.isdir(tmp_path / "out") and sys.getdefaultencoding() == "utf-8"
+
+
+def test_runs_in_one_process_are_made_in_the_order_of_the_question(
+    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed by seed, whatever each is estimated to cost: an interrupted suite is a whole smaller one."""
+    args = [*asked, "--method", "linear_probe,bitfit", "--seeds", "0,1", "--bundle-minutes", "0"]
+    assert main(["run", *args]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    names = [(line.split()[1], line.split("seed ")[1][0]) for line in lines]
+    assert names == [("linear_probe", "0"), ("bitfit", "0"), ("linear_probe", "1"), ("bitfit", "1")]
