@@ -6,6 +6,7 @@ A method's name is the name of its file. Listing reads the source and imports no
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import UsageError, unknown
+from bench.models import source
 
 if TYPE_CHECKING:
     from bench.models.method import Method
@@ -40,6 +42,7 @@ class Entry:
     merges: bool
     doc: str  # the module's docstring
     aliases: tuple[str, ...]
+    fields: tuple[str, ...]  # names of the hyper-parameters
 
 
 def entries(plugins: Iterable[Path] = ()) -> dict[str, Entry]:
@@ -87,29 +90,11 @@ def _entry(path: Path, name: str, module: str) -> Entry:
 def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
     """Once for every state of the file, which `changed` names."""
     try:
-        tree = ast.parse(path.read_text())
+        tree = source.parse(path)
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid Python: {error}.") from error
     doc = ast.get_docstring(tree) or ""
-    facts: dict[str, str | bool] = {}
-    defaults: list[str] = []
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Method") for base in node.bases)):
-            continue
-        for line in node.body:
-            target = line.target if isinstance(line, ast.AnnAssign) else None
-            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
-                target = line.targets[0]
-            value = getattr(line, "value", None)
-            if not isinstance(target, ast.Name) or value is None:
-                continue
-            if isinstance(line, ast.Assign) or "ClassVar" in ast.unparse(line.annotation):  # type: ignore[attr-defined]
-                if isinstance(value, ast.Constant) and isinstance(value.value, str | bool):
-                    facts[target.id] = value.value
-            else:
-                if isinstance(value, ast.Call) and ast.unparse(value.func) == "omit_default":
-                    value = value.args[0]
-                defaults.append(f"{target.id}={ast.unparse(value)}")
+    facts, defaults = source.facts(path, tree)
     return Entry(
         name=name,
         path=path,
@@ -117,11 +102,12 @@ def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
         title=doc.split("\n")[0],
         family=str(facts.get("family", "other")),
         paper=str(facts.get("paper", "")),
-        defaults=" ".join(defaults),
+        defaults=" ".join(f"{name}={value}" for name, value in defaults.items()),
         supports=tuple(str(facts.get("supports", "vit swin cvt")).split()),
         merges=bool(facts.get("merges", False)),
         doc=doc,
         aliases=tuple(str(facts.get("aliases", "")).split()),
+        fields=tuple(defaults),
     )
 
 
@@ -158,34 +144,46 @@ def load(name: str, plugins: Iterable[Path] = ()) -> type[Method]:
     ]
     if len(classes) != 1:
         raise UsageError(f"{entry.path} must hold exactly one Method; it holds {len(classes)}.")
-    source_digest(classes[0])  # now: the file may be edited while the method runs
+    _check(classes[0], entry)
     return classes[0]
 
 
 @cache
+def _check(cls: type[Method], entry: Entry) -> None:
+    """Raises UsageError where the class is not what its source says without being imported, which lists show."""
+    source_digest(cls)  # now: the file may be edited while the method runs
+    said = {name: getattr(entry, name) for name in ("family", "paper", "merges")}
+    said |= {"supports": " ".join(entry.supports), "hyper-parameters": " ".join(entry.fields)}
+    true = {name: getattr(cls, name) for name in ("family", "paper", "merges")}
+    true |= {"supports": " ".join(cls.supports.split())}
+    true |= {"hyper-parameters": " ".join(field.name for field in dataclasses.fields(cls))}
+    for name, value in true.items():
+        if said[name] != value:
+            raise UsageError(
+                f"{entry.path}: its source says {name} = {said[name]!r}, the class has {value!r}. Write it out as a "
+                "literal, in the class or in one that it inherits from."
+            )
+
+
+@cache
 def source_digest(cls: type[Method]) -> str:
-    """sha256 over the code of a method's file and of the shared layers ("_" files beside it) that it imports.
+    """sha256 over the code of a method's file and of every file of its own side that it imports, directly or not.
 
     As it was loaded, without comments, docstrings and what only describes it: to correct those changes no number.
     """
     path = Path(sys.modules[cls.__module__].__file__ or "")
-    files = [path, *(h for h in sorted(path.parent.glob("_[!_]*.py")) if _imports(path, h.stem))]
-    return code_digest(file.read_text() for file in files)
+    return code_digest(file.read_text(encoding="utf-8") for file in source.imported(path))
 
 
 def code_digest(sources: Iterable[str]) -> str:
     digest = hashlib.sha256()
-    for source in sources:
-        tree = ast.parse(source)
+    for text in sources:
+        tree = ast.parse(text)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 node.body = [line for line in node.body if not _describes(line)] or [ast.Pass()]
         digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()[:16]
-
-
-def _imports(path: Path, helper: str) -> bool:
-    return f"{path.parent.name}.{helper} import" in path.read_text()
 
 
 def _describes(line: ast.stmt) -> bool:
