@@ -265,8 +265,8 @@ class ModelView:
     def merge(self) -> None:
         """Folds every added module into the layer it sits on, and removes it.
 
-        In the order in which they act: what reads the base output first, the others as they were added. A module can
-        be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its layer, before and
+        From the layer outwards: on its output what reads the base output first, then the others as they were added; on
+        its input the last one first, which the layer reads directly. A module can be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its layer, before and
         after. Raises NotMergeable, and changes nothing, where one has not.
         """
         for name, added in self.added_modules.items():
@@ -274,7 +274,10 @@ class ModelView:
             if not can or not isinstance(added.slot.module, nn.Linear | nn.LayerNorm | nn.Conv2d):
                 kind = type(self.pet[name]).__name__
                 raise NotMergeable(f"{name} ({kind}) cannot be merged into {added.slot.path or 'the backbone'}.")
-        for name, added in sorted(self.added_modules.items(), key=lambda item: item[1].verb != "add_to_base"):
+        before = [item for item in self.added_modules.items() if item[1].verb == "before"]
+        behind = [item for item in self.added_modules.items() if item[1].verb != "before"]
+        behind.sort(key=lambda item: item[1].verb != "add_to_base")  # a stable sort
+        for name, added in (*behind, *reversed(before)):
             merged_weights: Any = self.pet[name].merged_weights
             slot = added.slot
             layer: Any = slot.module

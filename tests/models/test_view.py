@@ -266,3 +266,23 @@ def test_what_add_reads_does_not_depend_on_the_order_of_calls(base_first: bool, 
     assert torch.equal(changed[0][1], y + sequential(y) + parallel(x))
     with pytest.raises(BenchError, match="Two modules cannot read the base output of .*fc2"):
         slot.add(Affine(slot.d_out, slot.d_out), reads="base_output")
+
+
+class Ahead(Affine):
+    """The same, folded into the layer that reads it: W (x M^T + c)^T + b."""
+
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W @ self.w, b + W @ self.c
+
+
+def test_modules_on_both_sides_of_a_layer_merge_in_any_order(backbone: str) -> None:
+    net = random_view(backbone)
+    slot = net.blocks[0].linear["fc2"]
+    torch.manual_seed(3)
+    slot.before(Ahead(slot.d_in, slot.d_in))
+    slot.add(Affine(slot.d_in, slot.d_out))
+    slot.before(Ahead(slot.d_in, slot.d_in))
+    with torch.no_grad():
+        expected = net.model(IMAGES)
+        net.merge()
+        assert not net.pet and torch.allclose(net.model(IMAGES), expected, rtol=0, atol=1e-9)
