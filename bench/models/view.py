@@ -266,8 +266,9 @@ class ModelView:
         """Folds every added module into the layer it sits on, and removes it.
 
         From the layer outwards: on its output what reads the base output first, then the others as they were added; on
-        its input the last one first, which the layer reads directly. A module can be merged if it has `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its layer, before and
-        after. Raises NotMergeable, and changes nothing, where one has not.
+        its input the last one first, which the layer reads directly. A module can be merged if it has
+        `merged_weights(W, b) -> (W', b')`: W (d_out, d_in) and b (d_out) of its layer, before and after. Raises
+        NotMergeable, and changes nothing, where one has not.
         """
         for name, added in self.added_modules.items():
             can = hasattr(self.pet[name], "merged_weights") and bool(added.verb)
