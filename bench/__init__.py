@@ -17,13 +17,13 @@ from bench.core.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from bench.api import Results, attach, check, load, plan, run
+    from bench.api import Results, attach, check, load, load_tuned, plan, run
     from bench.execution.request import Launch, MethodChoice, RunRequest
     from bench.models.method import Method, Phase
     from bench.models.view import ModelView
 
 _PLACES = {
-    **dict.fromkeys(("Results", "attach", "check", "load", "plan", "run"), "bench.api"),
+    **dict.fromkeys(("Results", "attach", "check", "load", "load_tuned", "plan", "run"), "bench.api"),
     **dict.fromkeys(("Launch", "MethodChoice", "RunRequest"), "bench.execution.request"),
     **dict.fromkeys(("Method", "Phase"), "bench.models.method"),
     "ModelView": "bench.models.view",
@@ -41,6 +41,7 @@ __all__ = [
     "attach",
     "check",
     "load",
+    "load_tuned",
     "plan",
     "run",
 ]

@@ -178,6 +178,45 @@ def attach(model: nn.Module, method: str, *, plugins: Sequence[PathLike] = (), *
     return TunedModel.attach(model, build(registry.load(method, files), settings, method))
 
 
+def load_tuned(run: str, path: PathLike = "results", *, weights: str | None = None) -> TunedModel:
+    """The tuned model of a finished run that was made with `keep_delta`, in eval mode.
+
+    `run` is the beginning of its digest, as `bench status --runs` shows it, `path` the results folder. `weights` is the
+    file of the backbone's weights where the run was made with one. Raises UsageError where there is no such run, or
+    where it has kept nothing.
+    """
+    import torch
+
+    from bench.core.store import Store
+    from bench.execution import inspect
+    from bench.models import backbones, registry
+    from bench.models.families import build_view
+    from bench.models.method import build
+    from bench.models.tuned_model import TunedModel
+
+    spec, store = inspect.find(Path(path), run, _warn), Store(Path(path))
+    record, file = store.find(spec), store.path(spec).with_suffix(".safetensors")
+    if record is None or record.cost is None or not file.is_file():
+        raise UsageError(f"{inspect.title(spec)} has kept nothing of what it trained: run it with keep_delta.")
+    if weights is None and spec.weights.startswith("sha256:"):
+        raise UsageError(f"{inspect.title(spec)} was made with a file of weights: name it with weights=.")
+    with torch.device("meta"):
+        bare = backbones.create(spec.backbone, classes=2, weights="random", device="meta")
+        width = build_view(bare).head.in_features
+    torch.manual_seed(spec.seed)  # a backbone with random weights
+    model = backbones.create(
+        spec.backbone,
+        classes=record.cost.params.head // (width + 1),
+        weights=weights or spec.weights,
+        image_size=spec.protocol.image_size,
+    )
+    if backbones.weights_digest(model) != record.provenance.weights_sha256:
+        raise UsageError(f"The weights of {spec.backbone} here are not those that {inspect.title(spec)} was made with.")
+    net = TunedModel.attach(model, build(registry.load(spec.method), dict(spec.params), spec.method))
+    net.load(file)
+    return net.eval()
+
+
 def check(
     methods: str | Sequence[str],
     *,

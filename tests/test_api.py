@@ -155,3 +155,29 @@ def test_a_tuned_model_trains_in_a_plain_loop_is_stored_and_merged(tmp_path: Pat
         assert torch.allclose(net(images), before, atol=1e-5)
     with pytest.raises(UsageError, match="Did you mean 'lora'"):
         bench.attach(model, "lroa")
+
+
+@pytest.mark.parametrize("name", ["lora", "mimi"])
+def test_what_a_run_has_trained_is_kept_and_opened_again(name: str, pets: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from bench.data.prepare import Transform
+    from bench.data.readers import folder
+    from bench.data.splits import ArraySplit
+    from bench.training import inference
+
+    out = tmp_path / "out"
+    (record,) = bench.run(name, data=pets, out=out, keep_delta=True, **{**SMALL, "epochs": 6}).records()
+    net = bench.load_tuned(record.spec.digest[:8], out)
+    stored = np.load(Store(out).path(record.spec).with_suffix(".npz"), allow_pickle=False)
+    source = folder.divide(pets)
+    images = np.stack([Transform(32)(source.open(file))[0] for file, _ in source.parts["test"]])
+    logits = inference.predict(net.view, ArraySplit(images, stored["labels"].astype(np.int64)))
+    assert (logits.argmax(1) == stored["predictions"]).all()
+    assert record.cost is not None
+    trainable = sum(parameter.numel() for parameter in net.trainable_parameters().values())
+    assert trainable == record.cost.params.deployed + record.cost.params.head
+    bench.run("linear_probe", data=pets, out=out, **SMALL)
+    (other,) = (r for r in bench.load(out).records() if r.spec.method == "linear_probe")
+    with pytest.raises(UsageError, match="has kept nothing of what it trained"):
+        bench.load_tuned(other.spec.digest, out)

@@ -54,6 +54,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
     how.add_argument("--protocol", metavar="NAME", help="default: the suite's own")
     how.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is marked so")
     how.add_argument("--weights", metavar="pretrained|random|FILE", help="default: pretrained")
+    command.add_argument("--keep-delta", action="store_true", help="keep what is trained beside each record made now")
     how.add_argument("--limit", type=positive, metavar="N", help="with --data: N images to train and validate")
     which = command.add_argument_group("which of these runs")
     which.add_argument("--skip-missing", action="store_true", help="leave out datasets that are not on this machine")
@@ -100,6 +101,7 @@ def request_of(args: argparse.Namespace) -> RunRequest:
         "limit": args.limit,
         "skip_missing": args.skip_missing or None,
         "only_failed": args.only_failed or None,
+        "keep_delta": args.keep_delta or None,
         "plugins": tuple(str(path) for path in args.plugin),
         "data_root": str(args.data_root) if args.data_root else None,
         "out": str(args.out),

@@ -42,6 +42,7 @@ class ExecutionContext:
     folders: Mapping[str, str] = field(default_factory=dict)  # of own images, by the name of their dataset
     limit: int | None = None
     plugins: tuple[str, ...] = ()
+    keep_delta: bool = False  # what was trained stays beside the record
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def job_builder(plan: Plan) -> Callable[[int], Job]:
                 f"{spec.method} on {spec.dataset}, seed {spec.seed}, has changed since it was planned (its file, the "
                 "data or the weights): run 'bench run' again."
             )
-        return made
+        return dataclasses.replace(made, keep_delta=context.keep_delta)
 
     return job
 

@@ -141,6 +141,7 @@ def _plan(
             made.folders,
             request.limit,
             tuple(str(Path(path).resolve()) for path in request.plugins),
+            request.keep_delta,
         ),
         Settings(launch.retries, launch.checkpoint_seconds),
         cards={job.spec.dataset: job.card for job in jobs},

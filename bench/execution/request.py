@@ -42,6 +42,7 @@ class RunRequest:
     limit: int | None = None  # with `data`: images to train and validate on
     skip_missing: bool = False  # leave out datasets that are not on this machine
     only_failed: bool = False  # of these runs, those whose last attempt failed
+    keep_delta: bool = False  # what was trained stays beside the record of a run that is made now
     plugins: tuple[str, ...] = ()  # files of methods
     data_root: str | None = None  # prepared and downloaded data; None: BENCH_DATA, or the user's cache
     out: str = "results"

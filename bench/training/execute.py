@@ -17,6 +17,7 @@ from bench.core.store import Store, write_atomically
 from bench.data import fewshot
 from bench.models import backbones, cost
 from bench.models.method import variant
+from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
 from bench.training import inference, loop, metrics, provenance
 from bench.training.checkpoint import Checkpoints
@@ -48,6 +49,7 @@ def execute(
     provenance.code_version(), provenance.harness_digest()  # before an edit made meanwhile could blur them
     notes: dict[str, str] = {}
     files: dict[str, np.ndarray] = {}
+    kept: list[TunedModel] = []
 
     def finish(status: str, reason: str | None, **results: object) -> Record:
         return Record(
@@ -79,13 +81,15 @@ def execute(
         record = fail(error)
     else:
         try:
-            record = finish("done", None, **_run(job, net, len(phases), notes, files, on_progress, checkpoints))
+            record = finish("done", None, **_run(job, net, len(phases), notes, files, kept, on_progress, checkpoints))
         except (Exception, SystemExit) as error:
             record = fail(error)
     if store:
         check_lease()
         if files:
             write_atomically(store.path(job.spec).with_suffix(".npz"), lambda file: _save_npz(file, files))
+        for tuned in kept:
+            write_atomically(store.path(job.spec).with_suffix(".safetensors"), tuned.save)
         store.write(record)
     return record
 
@@ -130,6 +134,7 @@ def _run(
     phases: int,
     notes: dict[str, str],
     files: dict[str, np.ndarray],
+    kept: list[TunedModel],
     on_progress: Callable[[loop.Progress], None],
     checkpoints: Checkpoints | None,
 ) -> dict[str, object]:
@@ -154,6 +159,8 @@ def _run(
     logits = inference.predict(trained.reported, test)
     inference_rate = len(test) / (time.perf_counter() - begin)
     files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
+    if job.keep_delta:
+        kept.append(TunedModel(trained.reported.model, trained.reported, job.method))
     if job.card.metric in ("map11", "auc"):
         files["logits"] = logits.astype(np.float16)
     metric = job.card.metric

@@ -25,6 +25,7 @@ class Job:
     source: Source = None
     weights_file: Path | None = None
     device: str = "cpu"
+    keep_delta: bool = False  # whether what was trained stays beside the record
 
 
 def make_job(
