@@ -96,7 +96,7 @@ def _row(part: pd.DataFrame, groups: Groups, headline: Headline) -> dict[str, ob
         **means,
         **{name: column.value(cost) for name, column in NAMED.items()},
         "coverage": sum(map(bool, scores.values())) / len(scores),
-        "seeds": min(len(values) for values in scores.values()),
+        "seeds": min((len(values) for values in scores.values() if values), default=0),
         "failed": int((part["status"] == "failed").sum()),
         "skipped": int((part["status"] == "skipped").sum()),
         "rule": rules[0] if rules else None,
@@ -111,11 +111,14 @@ def _seen(part: pd.DataFrame) -> list[str]:
 
 
 def _mean_costs(done: pd.DataFrame, groups: Groups) -> dict[str, float]:
-    """The mean over datasets of the mean over seeds; NaN where a run of them lacks the number."""
+    """The mean over the datasets that have results of the mean over seeds; NaN where a run of them lacks the number.
+
+    Of a part of a suite it is the mean over that part, which `coverage` tells; scores alone are never averaged so.
+    """
     numbers, keys = done[list(MEASURES)].to_numpy(dtype=float), done["dataset"].map(key_of).to_numpy()
     per_dataset = {key: numbers[keys == key].mean(axis=0) for key in set(keys)}
-    missing = np.full(len(MEASURES), math.nan)
-    means = np.mean([per_dataset.get(key, missing) for key in datasets(groups)], axis=0)
+    present = [per_dataset[key] for key in datasets(groups) if key in per_dataset]
+    means = np.mean(present, axis=0) if present else np.full(len(MEASURES), math.nan)
     return dict(zip(MEASURES, map(float, means), strict=True))
 
 

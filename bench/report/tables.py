@@ -194,7 +194,7 @@ def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: 
         f"{over}, at 95 % for all pairs of a table at once (Holm)",
         *(f"{cost.heading}: {cost.meaning}" for cost in FOR_READERS),
         f"costs are means over datasets; operations were counted by {counters}",
-        "seeds: the smallest number of finished seeds over the datasets",
+        "seeds: the smallest number of finished seeds over the datasets that have any",
     )
     return "\n".join(f"- {line}." for line in lines)
 
