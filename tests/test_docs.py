@@ -35,6 +35,11 @@ def test_the_page_of_methods_is_the_one_their_files_give() -> None:
     assert page == (DOCS / "methods.md").read_text(encoding="utf-8"), "run: python docs/generate.py"
 
 
+def test_the_page_of_the_api_is_the_one_its_docstrings_give() -> None:
+    page = runpy.run_path(str(DOCS / "generate_api.py"))["page"]()
+    assert page == (DOCS / "api.md").read_text(encoding="utf-8"), "run: python docs/generate_api.py"
+
+
 def test_the_readme_shows_the_committed_leaderboard() -> None:
     written = runpy.run_path(str(DOCS / "generate.py"))["readme"]()
     assert written == (ROOT / "README.md").read_text(encoding="utf-8"), "run: python docs/generate.py"
