@@ -99,3 +99,28 @@ def test_imports_inside_functions_are_there_for_start_up_time() -> None:
 def test_datasets_holds_no_python() -> None:
     """A package of that name would overwrite Hugging Face's `datasets` at install."""
     assert not list((ROOT / "datasets").rglob("*.py"))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Within a room too, where import-linter's floors say nothing."""
+    graph: dict[str, set[str]] = {}
+    for path in files("bench") + files("methods"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        nodes = ast.parse(path.read_text(encoding="utf-8")).body
+        found = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        graph[module] = found
+    graph = {module: {n for n in names if n in graph and n != module} for module, names in graph.items()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module not in done:
+            for other in sorted(graph[module] - {"bench"}):
+                visit(other, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
