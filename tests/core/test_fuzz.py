@@ -220,7 +220,7 @@ def with_other_value(random: random.Random, data: bytes) -> bytes:
     """JSON with one value exchanged for another kind, or with a key left out or twice; else as it was."""
     try:
         whole = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # damaged already, or nested without end
         return data
     place = whole
     for _ in range(random.randint(1, 4)):
