@@ -150,7 +150,7 @@ def test_a_time_limit_is_no_end(tmp_path: Path) -> None:
     bench(
         *("run", "--method", "slow", "--dataset", "pocket/count", "--backbone", "pocket_swin", "--seeds", 0),
         *("--plugin", plugin, "--out", out, "--threads", 1, "--checkpoint-seconds", 0, "--epochs", 40),
-        *("--slurm", "partition=debug,timeout=1,signal-delay=30"),
+        *("--slurm", "partition=debug,timeout=3,signal-delay=30"),  # an epoch must fit in
     )
     digest, first = wait("the run is at work", lambda: at_work(out))
     subprocess.run(["scancel", "--signal=USR2", str(first.job)], check=True)
