@@ -21,11 +21,10 @@ class Kronecker(nn.Module):
 
     A: Tensor
 
-    def __init__(self, d_in: int, d_out: int, n: int, rule: Tensor | None) -> None:
+    def __init__(self, d_in: int, d_out: int, n: int, rule: Tensor) -> None:
         super().__init__()
         if d_in % n or d_out % n:
             raise Incompatible(f"n = {n} must divide both sides of a Kronecker layer, here {d_in} and {d_out}.")
-        rule = new_rule(n) if rule is None else rule
         if isinstance(rule, nn.Parameter):
             self.A = rule
         else:
@@ -45,9 +44,9 @@ class KroneckerAdapter(nn.Module):
         return x + self.up(F.gelu(self.down(self.norm(x))))  # (..., M) -> (..., M)
 
 
-def new_rule(n: int) -> nn.Parameter:
-    """n matrices (n, n) from a normal distribution of std 0.01."""
-    return nn.Parameter(0.01 * torch.randn(n, n, n))
+def new_rule(n: int, std: float) -> nn.Parameter:
+    """n matrices (n, n) from a normal distribution."""
+    return nn.Parameter(std * torch.randn(n, n, n))
 
 
 def glorot(n: int, rows: int, columns: int) -> nn.Parameter:

@@ -2,7 +2,7 @@
 
     h = x + W_up gelu(W_down x)      W_down: (N, M)  W_up: (M, N)      N = M / sigma, in the last `keep` blocks
 
-Both matrices start from a normal distribution of std 0.02 cut at two: near the identity, not at it.
+Both matrices start from a normal distribution of std 0.02: near the identity, not at it.
 
 Rücklé et al., "AdapterDrop: On the Efficiency of Adapters in Transformers", EMNLP 2021, arXiv 2010.11918, section 3,
 the specialised form: the same blocks go without in training and in inference. Default: the first 5 of 12 blocks go

@@ -2,7 +2,7 @@
 
     h = x + W_up gelu(W_down x)      W_down: (N, M)  W_up: (M, N)      N = M / sigma
 
-Both matrices start from a normal distribution of std 0.02 cut at two: near the identity, not at it.
+Both matrices start from a normal distribution of std 0.02: near the identity, not at it.
 
 Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv 1902.00751, section 2.1; without
 biases and with sigma = M / N as in Marouf et al., "MiMi", WACV 2024, section 3.1. Published counts labelled

@@ -2,7 +2,7 @@
 
     h = x + W_up gelu(W_down x)      W_down: (N, M)  W_up: (M, N)      N = M / sigma
 
-Both matrices start from a normal distribution of std 0.02 cut at two: near the identity, not at it.
+Both matrices start from a normal distribution of std 0.02: near the identity, not at it.
 
 He et al., "Parameter-Efficient Model Adaptation for Vision Transformers", AAAI 2023, arXiv 2203.16329, table 4, which
 fixes neither the size nor the exact place: ours are those of the adapters after attention of Houlsby et al. 2019.

@@ -5,12 +5,12 @@
 
 A_l: (r, M)  C_l: (M, r), r = 2; theta(h) = h sigmoid(beta h), beta = 100. Nothing is added to the first half of the
 blocks, so that no gradient passes through them. C starts at zero, so the model starts as the frozen one; A is
-Kaiming-uniform (a = sqrt 5). DTL+ (`plus=true`): theta(g(h)), g one depth-wise 3 x 3 convolution for all blocks.
+Kaiming-uniform (a = sqrt 5). DTL+ (`plus=true`): g(theta(h)), g one depth-wise 3 x 3 convolution for all blocks over
+the grid of patches; the tokens before them pass it by.
 
 Fu et al., "DTL: Disentangled Transfer Learning for Visual Recognition", AAAI 2024, arXiv 2312.07856, section 3.
-Ours differs: the head reads what the backbone's head reads, not an average over the patches. g passes its input on at
-the start and acts on each token before the patches by the centre of its kernel. Plain ViTs only: the widths of a Swin
-change along the side path.
+Ours differs: the head reads what the backbone's head reads, not an average over the patches, and g passes its input on
+at the start. Plain ViTs only: the widths of a Swin change along the side path.
 """
 
 import math
@@ -37,7 +37,7 @@ class Global(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         patches, prefix = to_map(h, self.grid, self.prefix)
-        return from_map(self.conv(patches), prefix * self.conv.weight[:, 0, 1, 1], like=h)
+        return from_map(self.conv(patches), prefix, like=h)
 
 
 class Side(nn.Module):
@@ -60,8 +60,8 @@ class Side(nn.Module):
             self.behind.put(h)
         if self.g is None:
             return h.new_zeros(())
-        h = self.g(h)
-        return h * torch.sigmoid(self.beta * h)
+        added: Tensor = self.g(h * torch.sigmoid(self.beta * h))
+        return added
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class DTL(Method):
     family = "low-rank"
     paper = "Fu et al. 2024, arXiv 2312.07856"
     supports = "vit"
+    version = 2  # DTL+: theta before g, and no convolution of class tokens
 
     def __post_init__(self) -> None:
         if self.rank < 1 or (self.start is not None and self.start < 0):

@@ -13,7 +13,8 @@ He et al., "Parameter-efficient Model Adaptation for Vision Transformers", AAAI 
 remarks behind it: A_i of low rank, and a bias. Its counts are those of n = 32, r = 1 with both; `n=None` is the largest
 power of two up to 32 that divides every width. Its "KAdaptation to MLP" is `targets=fc1,fc2`.
 Ours differs from the released code, where u and v both start at zero, so that only b ever learns, v's fast weights are
-never used and s = 160. The paper has no s.
+never used, s = 160, half of dW is dropped in training, q's update is added behind its division by sqrt d, a reshape
+mixes the images of a batch, and slow weights start uniform in +-0.01. The paper has no s.
 """
 
 import math

@@ -19,9 +19,11 @@ on either side, hence 2 M_i. The rows of its table 2 (scores are defined in meth
     Global L1(a)       score=activation                 Global I_0, I      score=unnormalised | mimi
     Local SA           scope=local: its numbers are those of TINA's "Local L1(w)"; SparseAdapter itself is a method
 
-Rows without "iter." take iterative=false: all removals at once, after the first stretch. SNIP and GraSP, which are
-defined at initialisation, remove everything before training. The stretches stay the same for all.
-Ours differs: a new optimiser in every cycle, where the released code keeps its moments (the paper is silent).
+Rows without "iter." take iterative=false: adapters that start at sigma (1 - rho) short of the target, of which rho is
+removed once, after the first stretch. SNIP and GraSP, which are defined at initialisation, remove it before training.
+The stretches and the neurons left stay the same for all.
+Ours differs: a new optimiser in every cycle, where the released code keeps its moments (the paper is silent). On a ViT
+the released code never calls the adapter behind attention; ours does.
 """
 
 import math
@@ -50,13 +52,14 @@ class MiMi(Method):
         "mimi"
     )
     scope: Literal["global", "local"] = omit_default("global")  # local: the same fraction of every adapter
-    iterative: bool = omit_default(True)
-    at_start: bool | None = omit_default(None)  # all removals before training; None: with snip and grasp
+    iterative: bool = omit_default(True)  # otherwise one removal, from a start that is that much smaller
+    at_start: bool | None = omit_default(None)  # the one removal before training; None: with snip and grasp
     score_batches: int = omit_default(8)  # of training data, for the scores that look at it
 
     family = "adapters"
     paper = "Marouf et al. 2024, WACV"
     aliases = "tina"
+    version = 2  # what removes once starts smaller
     identity_at_start = False
 
     def __post_init__(self) -> None:
@@ -78,9 +81,16 @@ class MiMi(Method):
     def prunes_first(self) -> bool:
         return self.score in ("snip", "grasp") if self.at_start is None else self.at_start
 
+    @property
+    def steps(self) -> int:
+        """Removals that take place: all, or the last one alone."""
+        return min(self.removals, 1) if self.prunes_first or not self.iterative else self.removals
+
     def hidden(self, dim: int, shape: Shape) -> int:
         """N of an adapter at the start."""
-        return hidden_size(dim, self.sigma, self.basis, shape.mlp_ratio)
+        return hidden_size(
+            dim, self.sigma / (1 - self.rho) ** (self.removals - self.steps), self.basis, shape.mlp_ratio
+        )
 
     def left(self, neurons: int, removals: int) -> int:
         return math.floor(neurons * (1 - self.rho) ** removals + 1e-9)
@@ -88,9 +98,9 @@ class MiMi(Method):
     def attach(self, net: ModelView) -> None:
         sizes = [self.hidden(block.dim, net.shape) for block in net.blocks]
         most = max(sizes) if self.scope == "local" else 2 * sum(sizes)
-        if self.left(most, self.removals) == 0:
+        if self.left(most, self.steps) == 0:
             raise Incompatible(
-                f"Nothing is left of {most} neurons after {self.removals} removals. Lower cycles, rho or sigma."
+                f"Nothing is left of {most} neurons after {self.steps} removals. Lower cycles, rho or sigma."
             )
         for block, size in zip(net.blocks, sizes, strict=True):
             for branch in (block.attn, block.mlp):
@@ -98,7 +108,7 @@ class MiMi(Method):
 
     def calibrate(self, net: ModelView, batches: Batches) -> None:
         if self.prunes_first:
-            self.prune(net, batches, self.removals)
+            self.prune(net, batches, self.steps)
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         stretches = self.removals + 1
@@ -111,11 +121,10 @@ class MiMi(Method):
         return tuple(Phase(n, f"cycle {k}", self._after(k)) for k, n in enumerate(lengths))
 
     def _after(self, stretch: int) -> Callable[[ModelView, Batches], None] | None:
-        """What follows a stretch of training: the next removal, or all of them after the first."""
-        if self.prunes_first or stretch == self.removals or (stretch > 0 and not self.iterative):
+        """What follows a stretch of training: the next removal, if there is one."""
+        if self.prunes_first or stretch >= self.steps:
             return None
-        removals = stretch + 1 if self.iterative else self.removals
-        return lambda net, batches: self.prune(net, batches, removals)
+        return lambda net, batches: self.prune(net, batches, stretch + 1)
 
     def prune(self, net: ModelView, batches: Batches, removals: int) -> None:
         """Leaves as many neurons as there are after that many removals since the start."""
@@ -132,11 +141,11 @@ class MiMi(Method):
         """Where neurons go before training by what data say, widths decide what is left: no closed form on a Swin."""
         sizes = [(dim, 2 * self.hidden(dim, shape)) for dim in shape.dims]
         if self.prunes_first and self.scope == "local":
-            sizes = [(dim, 2 * self.left(n // 2, self.removals)) for dim, n in sizes]
+            sizes = [(dim, 2 * self.left(n // 2, self.steps)) for dim, n in sizes]
         elif self.prunes_first:
             if len(shape.stages) > 1:
                 return None
-            sizes = [(shape.dims[0], self.left(sum(n for _, n in sizes), self.removals))]
+            sizes = [(shape.dims[0], self.left(sum(n for _, n in sizes), self.steps))]
         return sum(2 * dim * n for dim, n in sizes)
 
     def sizes(self, net: ModelView) -> dict[str, int]:

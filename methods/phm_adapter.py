@@ -23,9 +23,11 @@ from bench.models.method import Method, Shape
 from bench.models.view import ModelView
 from methods._kronecker import Kronecker, KroneckerAdapter, glorot, hidden_multiple, new_rule
 
+STD = 0.01  # of a rule at the start
+
 
 class PHM(Kronecker):
-    def __init__(self, d_in: int, d_out: int, n: int, rule: Tensor | None) -> None:
+    def __init__(self, d_in: int, d_out: int, n: int, rule: Tensor) -> None:
         super().__init__(d_in, d_out, n, rule)
         self.B = glorot(n, d_out // n, d_in // n)
 
@@ -53,11 +55,14 @@ class PHMAdapter(Method):
             raise ValueError(f"hidden = {self.hidden} must be a positive multiple of n = {self.n}")
 
     def attach(self, net: ModelView) -> None:
-        rule = new_rule(self.n) if self.rule == "shared" else None
+        shared = new_rule(self.n, STD) if self.rule == "shared" else None
         for block in net.blocks:
             size = self.hidden or hidden_multiple(block.dim, self.sigma, self.n)
             for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):
-                down, up = PHM(block.dim, size, self.n, rule), PHM(size, block.dim, self.n, rule)
+                down, up = (
+                    PHM(*ends, self.n, new_rule(self.n, STD) if shared is None else shared)
+                    for ends in ((block.dim, size), (size, block.dim))
+                )
                 branch.then(KroneckerAdapter(down, up))
 
     def count(self, shape: Shape) -> int:

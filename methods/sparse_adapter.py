@@ -4,8 +4,8 @@
     m = 1 where |W . dL/dW| is among the largest, else 0                         of all, the fraction 1 - sparsity is 1
 
 L is the mean cross-entropy of some training images at initialisation (SNIP, Lee et al. 2019, arXiv 1810.02340). Both
-matrices start from a normal distribution of std 0.02 cut at two. Only what survives is a parameter; the masks are
-stored with it, a byte a weight. No FLOPs are saved: the products are dense.
+matrices start from a normal distribution of std 0.02. Only what survives is a parameter; the masks are stored with
+it, a byte a weight. No FLOPs are saved: the products are dense.
 
 He, Ding, Dong, Zhang, Tao, "SparseAdapter", Findings of EMNLP 2022, arXiv 2210.04284, which recommends SNIP at 40 %;
 its Large-Sparse setting is a smaller sigma at a higher sparsity, such as sigma=4 sparsity=0.7.

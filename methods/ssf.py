@@ -8,6 +8,8 @@ gamma starts from N(1, 0.02), beta from N(0, 0.02): near the identity, not at it
 its layer exactly: W' = diag(gamma) W, b' = gamma * b + beta.
 
 Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022, arXiv 2210.08823, section 3.2.
+Ours differs on a Swin: the norm in front of a patch merging has its pair, which the released code means to give it and
+never does, as it compares a list with a string: 7,168 parameters of a Swin-B.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,7 @@
 x are all tokens of the last block, class token included, and h is what the frozen final norm reads. Every token attends
 to every other (on Swin the windows are gone) and there is no further position encoding. W_o and W_2 start at zero, so
 the model starts as the frozen one, and as neither multiplies the other's gradient both learn from the first step. The
-other matrices come from a normal distribution of std 0.02 cut at two, biases are zero, norms the identity.
+other matrices come from a normal distribution of std 0.02, biases are zero, norms the identity.
 
 He et al., "Parameter-efficient Model Adaptation for Vision Transformers", AAAI 2023, arXiv 2203.16329, experiments. The
 paper gives neither width nor start; its 3.2 M on ViT-B/16 is a block of the backbone's width with `hidden=512`.

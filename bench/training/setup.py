@@ -50,7 +50,7 @@ def prepare_model(job: Job) -> ModelView:
 
 
 def draw_head(net: ModelView, seed: int) -> None:
-    """Weights from a normal distribution of std 0.02 cut at two, biases zero."""
+    """Weights from a normal distribution of std 0.02, biases zero."""
     weight = torch.empty(net.head.weight.shape)
     nn.init.trunc_normal_(weight, std=0.02, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():

