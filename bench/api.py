@@ -268,7 +268,7 @@ def _request(methods: Methods | RunRequest, given: Mapping[str, Any]) -> RunRequ
     for name in ("datasets", "data", "backbones", "plugins"):
         if name in values:
             values[name] = _texts(values[name])
-    for name in ("out", "data_root", "weights", "suite"):
+    for name in ("out", "data_root", "weights", "suite", "protocol"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if isinstance(values.get("seeds"), int):

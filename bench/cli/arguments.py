@@ -51,7 +51,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
     what.add_argument("--file", type=Path, metavar="FILE.toml", help="a whole request; options stand over it")
     add_method_settings(what)
     how = command.add_argument_group("how it is trained (part of the question: changed results stand apart)")
-    how.add_argument("--protocol", metavar="NAME", help="default: the suite's own")
+    how.add_argument("--protocol", metavar="NAME|FILE.toml", help="default: the suite's own")
     how.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is marked so")
     how.add_argument("--weights", metavar="pretrained|random|FILE", help="default: pretrained")
     command.add_argument("--keep-delta", action="store_true", help="keep what is trained beside each record made now")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from bench.core.errors import UsageError, unknown
+from bench.core import files
+from bench.core.errors import UnreadableFile, UsageError, unknown
 from bench.core.schema import parse
 from bench.core.spec import Protocol
 
 Metric = Literal["top1", "mean_per_class", "map11", "auc"]  # bench.training.metrics computes them
+SHIPPED = ("pocket", "vtab", "domainnet", "torchvision", "elevater", "hub")
+"""Kinds of sources of the suites that bench has: bench.data.sources reads them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Dataset:
     citation: str
     superseded_by: str | None = None  # the name of the card that corrects this one
     name: str = ""  # "suite/key", filled in from the table's key
+
+    def __post_init__(self) -> None:
+        check_source(self.source, (*SHIPPED, "folder"))
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ class _File:
     datasets: Mapping[str, Dataset]
 
     def __post_init__(self) -> None:
+        for key, card in self.datasets.items():
+            if card.source.startswith("folder:"):
+                raise ValueError(f"datasets.{key}: folders stand in a file of yours, bench run --suite FILE.toml")
         grouped = sorted(name for names in self.suite.groups.values() for name in names)
         if grouped != sorted(self.datasets):
             raise ValueError(f"groups name {grouped}, the tables are {sorted(self.datasets)}")
@@ -81,15 +91,29 @@ class Suite:
     datasets: tuple[Dataset, ...]
 
 
+def check_source(source: str, kinds: Sequence[str]) -> None:
+    """Raises ValueError where a source is not "kind:key" of one of the kinds."""
+    kind, colon, key = source.partition(":")
+    if kind not in kinds or not colon or not key.strip():
+        close = difflib.get_close_matches(kind, kinds, n=1)
+        hint = f"did you mean '{close[0]}:{key or '...'}'?" if close else f"known: {', '.join(f'{k}:' for k in kinds)}"
+        raise ValueError(f"source = {source[:200]!r} is no source ({hint})")
+
+
 def folder() -> Path:
     """`bench/cards` in an installed wheel, `datasets/` beside the package in a checkout."""
     packaged = Path(__file__).parents[1] / "cards"
     return packaged if any(packaged.glob("*.toml")) else Path(__file__).parents[2] / "datasets"
 
 
-def _toml(path: Path) -> dict[str, object]:
+def read_toml(path: Path) -> dict[str, object]:
+    """Raises UsageError where the file is not there or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(files.read_text(path))
+    except UnreadableFile as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # ValueError: wrong TOML, bytes that are no text, a number too long
         raise UsageError(f"{path} is not TOML: {error}.") from error
 
@@ -97,7 +121,7 @@ def _toml(path: Path) -> dict[str, object]:
 @cache
 def protocols() -> Mapping[str, Protocol]:
     path = folder() / "protocols.toml"
-    cards = _toml(path)
+    cards = read_toml(path)
     return {
         name: parse(Protocol, {**_table(card), "name": name}, f"{path.name} [{name}]") for name, card in cards.items()
     }
@@ -121,10 +145,10 @@ def suite(name: str) -> Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    file = parse(_File, _toml(path), path.name)
+    file = parse(_File, read_toml(path), path.name)
     named = {
         key: parse(Dataset, {**_table(card), "name": f"{file.suite.name}/{key}"}, path.name)
-        for key, card in _table(_toml(path)["datasets"]).items()
+        for key, card in _table(read_toml(path)["datasets"]).items()
     }
     order = [key for keys in file.suite.groups.values() for key in keys]
     return Suite(file.suite, tuple(named[key] for key in order))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.core import predictions
+from bench.core import predictions, suites
 from bench.core.errors import BenchError, Conflict, CorruptRecord, UsageError
 from bench.core.files import read_bytes, walk, write_atomically
 from bench.core.record import Record
@@ -54,6 +54,7 @@ def join(sources: Sequence[Path], out: Path, warn: Warn) -> Joined:
                 _take(Store(source), name, Store(out), result)
             except (BenchError, OSError) as error:
                 leave(str(error))
+        suites.join(source, out, leave)
     return result
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core import configs
+from bench.core import configs, suites
 from bench.core.spec import Protocol
 from bench.data.progress import OnProgress, silent
 from bench.execution.request import MethodChoice, RunRequest
@@ -49,8 +49,9 @@ def make(
     """
     plugins = [Path(plugin) for plugin in request.plugins]
     methods = [(choice.name, _build(choice, plugins)) for choice in request.methods]
-    suite = _suite(request)
-    protocol = _protocol(request, suite)
+    own = suites.read_suite(Path(request.suite)) if request.suite and suites.is_file(request.suite) else None
+    suite = own.card if own else _suite(request)
+    protocol = _protocol(request, own.protocol if own and not request.protocol else suite.protocol)
     backbones = request.backbones or (suite.backbone,)
     _check_fit(methods, backbones, protocol)
 
@@ -59,7 +60,7 @@ def make(
     from bench.training.job import make_job
 
     root = Path(request.data_root) if request.data_root else default_data_root()
-    found = datasets.locate(request, protocol, backbones, root, warn, on_progress, prepare=prepare)
+    found = datasets.locate(request, own, protocol, backbones, root, warn, on_progress, prepare=prepare)
     jobs = [
         make_job(
             *(name, method, backbone, card, protocol, seed),
@@ -91,8 +92,9 @@ def _suite(request: RunRequest) -> SuiteCard:
     return configs.OWN
 
 
-def _protocol(request: RunRequest, suite: SuiteCard) -> Protocol:
-    protocol = configs.protocol(request.protocol or suite.protocol)
+def _protocol(request: RunRequest, default: str | Protocol) -> Protocol:
+    chosen = request.protocol or default
+    protocol = suites.protocol(chosen) if isinstance(chosen, str) else chosen
     if request.epochs is not None and request.epochs != protocol.epochs:
         name = f"{protocol.name}+epochs={request.epochs}"
         protocol = dataclasses.replace(protocol, name=name, epochs=request.epochs)

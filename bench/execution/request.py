@@ -36,7 +36,7 @@ class RunRequest:
     data: tuple[str, ...] = ()  # folders of images: FOLDER/[train|val|test/]<class>/*.jpg
     backbones: tuple[str, ...] = ()
     weights: str = "pretrained"  # "pretrained", "random", or the path of a safetensors file
-    protocol: str | None = None
+    protocol: str | None = None  # the name of a protocol, or the path of a file with a table [protocol]
     epochs: int | None = None  # instead of the protocol's
     seeds: tuple[int, ...] | None = None
     limit: int | None = None  # with `data`: images to train and validate on
@@ -98,8 +98,9 @@ def read_request(path: Path, **changes: object) -> RunRequest:
     for name in ("data", "plugins"):
         if isinstance(data.get(name), list):
             data[name] = [str(path.parent / item) if isinstance(item, str) else item for item in data[name]]
-    if isinstance(suite := data.get("suite"), str) and suite.endswith(".toml"):
-        data["suite"] = str(path.parent / suite)
+    for name in ("suite", "protocol"):
+        if isinstance(value := data.get(name), str) and value.endswith(".toml"):
+            data[name] = str(path.parent / value)
     return parse(RunRequest, {**data, **{k: v for k, v in changes.items() if k in known}}, str(path))
 
 

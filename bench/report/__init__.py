@@ -4,9 +4,10 @@
     DIR/leaderboards/<suite>-reported.csv, .md                             what others report of the suite
     DIR/plots/<suite>-<backbone>-{params,gflops,heatmap,neurons}.png, .svg
 
-A suite is the part of a dataset's name before "/", with the groups and headline of its card. A dataset without such a
-card is a suite of its own, with one group, `all`, and of an image folder whose contents have changed only the newest
-contents are shown. One file holds one protocol and one set of weights a backbone:
+A suite is the part of a dataset's name before "/", with the groups and headline of its card: a shipped one, or one that
+the results folder holds (bench.core.suites), as of image folders that were asked for together. A dataset without such a
+card is a suite of its own, with one group, `all`. Of images of one's own that have changed only the newest contents are
+shown, and the page says so. One file holds one protocol and one set of weights a backbone:
 
     <suite>                        the card's protocol (without one among the records: the first by name), the
                                    pretrained weights of each backbone (without: the first by name, `random` last)
@@ -22,18 +23,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.core import configs, text
+from bench.core import configs, suites, text
 from bench.core.errors import UsageError
 from bench.core.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.core.configs import SuiteCard
     from bench.report.compare import Comparison
     from bench.report.standings import Groups, Headline
 
@@ -46,6 +48,7 @@ class Part:
     """What one leaderboard shows."""
 
     name: str  # of its files
+    suite: str  # the suite's name, or that of the only dataset
     title: str
     groups: Groups
     headline: Headline
@@ -79,15 +82,16 @@ class Report:
     runs: pd.DataFrame
     reported: pd.DataFrame | None = None  # of bench.report.reported
     families: Mapping[str, str] = field(default_factory=dict)  # of every known method, for colours
+    own: tuple[SuiteCard, ...] = ()  # the cards of suites that the results folder holds
 
     @cached_property
     def parts(self) -> list[Part]:
-        return parts(self.runs)
+        return parts(self.runs, self.own)
 
     def only(self, digests: Collection[str]) -> Report:
         """The report of some of the runs; itself where these are all of them."""
         chosen = self.runs["digest"].isin(list(digests))
-        return self if chosen.all() else Report(self.runs[chosen].reset_index(drop=True), self.reported, self.families)
+        return self if chosen.all() else replace(self, runs=self.runs[chosen].reset_index(drop=True))
 
     def write(self, root: Path, warn: Warn | None = None) -> list[Path]:
         """Writes the leaderboards and figures under `root`, each whole, and returns their paths.
@@ -111,7 +115,7 @@ class Report:
         measured = {part.name: part for part in self.parts}
         found: list[ReportedPart] = []
         for suite, rows in reported.suites(self.reported).items() if self.reported is not None else ():
-            groups, headline, _, title = _card(suite, rows)
+            groups, headline, _, title = _card(suite, rows, self.own)
             own = measured[suite].table if suite in measured else None
             table = reported.table(rows, groups, headline, own)
             found.append(ReportedPart(suite, text.file_name(suite.replace("/", "-")), title, groups, headline, table))
@@ -161,7 +165,7 @@ def load(root: Path, warn: Warn | None = None, families: Mapping[str, str] | Non
     from bench.report import index
 
     runs = _without_strangers(index.load(root, warn), warn)
-    return Report(runs, _load_reported(root, warn), families or {})
+    return Report(runs, _load_reported(root, warn), families or {}, suites.kept(root, warn))
 
 
 def _without_strangers(runs: pd.DataFrame, warn: Warn | None) -> pd.DataFrame:
@@ -229,49 +233,96 @@ def _each(parts: Iterable[Part], make: Callable[[Part], list[T]], warn: Warn | N
     return made
 
 
-def parts(runs: pd.DataFrame) -> list[Part]:
-    """The runs by suite, protocol and weights, with the names of their files."""
+def parts(runs: pd.DataFrame, own: Sequence[SuiteCard] = ()) -> list[Part]:
+    """The runs by suite, protocol and weights, with the names of their files. `own` are cards of a results folder."""
     if runs.empty:
         return []
-    suites = {name: board_suite(name) for name in runs["dataset"].unique()}
-    runs = _newest_data(runs, suites)
-    return [part for suite, members in _by(runs, runs["dataset"].map(suites)) for part in _parts(suite, members)]
+    runs, note = _newest_data(runs)
+    return [part for board in _boards(runs, own) for part in _parts(board, note)]
 
 
 def _by(runs: pd.DataFrame, labels: pd.Series) -> list[tuple[str, pd.DataFrame]]:
     return [(label, runs[labels == label].reset_index(drop=True)) for label in sorted(labels.unique())]
 
 
-def _newest_data(runs: pd.DataFrame, suites: dict[str, str]) -> pd.DataFrame:
-    """The runs without those of an image folder's earlier contents; a suite's data must agree with its card."""
+def _newest_data(runs: pd.DataFrame) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], str]]:
+    """The runs without those of earlier contents of somebody's own images, and what to say of these beside some of the
+    others; a suite's data must agree with its card."""
     latest = runs.sort_values(["started", "fingerprint"]).groupby("dataset")["fingerprint"].last()
-    of_cards = [name for name, suite in suites.items() if suite in configs.suite_names()]
-    return runs[runs["dataset"].isin(of_cards) | (runs["fingerprint"] == runs["dataset"].map(latest))]
+    shipped = runs["dataset"].map(board_suite).isin(configs.suite_names())
+    kept = shipped | (runs["fingerprint"] == runs["dataset"].map(latest))
+    old = runs.loc[~kept, "dataset"]
+
+    def note(shown: pd.DataFrame) -> str:
+        counts = old[old.isin(shown["dataset"])].value_counts().sort_index()
+        names = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        return f"Left out: records of images that have changed since: {names}." if names else ""
+
+    return runs[kept], note
+
+
+@dataclass(frozen=True)
+class _Board:
+    """What stands in one suite's leaderboards, of whatever protocol and weights."""
+
+    suite: str
+    files: tuple[str, ...]  # parts of the name of its files
+    title: str
+    groups: Groups
+    headline: Headline
+    protocol: str
+    runs: pd.DataFrame
+
+
+def _boards(runs: pd.DataFrame, own: Sequence[SuiteCard]) -> list[_Board]:
+    """Shipped suites and datasets that stand alone by their names, then suites of somebody's own.
+
+    Image folders that were asked for together stand together where runs of at least two of them are shown.
+    """
+    found, taken = list[_Board](), set[str]()
+    for card in own:
+        names = [f"{card.name}/{key}" for keys in card.groups.values() for key in keys]
+        members = runs[runs["dataset"].isin(names)].reset_index(drop=True)
+        folders = card.name == configs.OWN.name
+        if members["dataset"].nunique() < (2 if folders else 1):
+            continue
+        files = ("folders", *(name.split("/", 1)[1] for name in names)) if folders else (card.name,)
+        found.append(_Board(card.name, files, card.title, card.groups, card.headline, card.protocol, members))
+        taken.update(names)
+    rest = runs[~runs["dataset"].isin(taken)]
+    alone = []
+    for suite, members in _by(rest, rest["dataset"].map(board_suite)) if len(rest) else ():
+        groups, headline, protocol, title = _card(suite, members)
+        alone.append(_Board(suite, (suite.replace("/", "-"),), title, groups, headline, protocol, members))
+    return [*alone, *found]
 
 
 def board_suite(dataset: str) -> str:
-    """The suite a dataset stands in; a dataset without a suite card, like "folder/pets", stands alone."""
+    """The shipped suite a dataset stands in; another one, like "folder/pets", stands alone unless the results folder
+    has a card that names it."""
     suite = dataset.split("/", 1)[0]
     return suite if suite in configs.suite_names() else dataset
 
 
-def _parts(suite: str, runs: pd.DataFrame) -> list[Part]:
-    groups, headline, own, title = _card(suite, runs)
-    kept, note = _newest(runs)
+def _parts(board: _Board, note: Callable[[pd.DataFrame], str]) -> list[Part]:
+    kept, versions = _newest(board.runs)
     by_protocol = _by(kept, _protocol_labels(kept))
-    by_protocol.sort(key=lambda item: (item[0].split("#")[0] != own, item[0]))
+    by_protocol.sort(key=lambda item: (item[0].split("#")[0] != board.protocol, item[0]))
     found: list[Part] = []
     for rank, (protocol, followers) in enumerate(by_protocol):
         for weights, members in _by(followers, _weights_labels(followers)):
             more = [name for name in (protocol if rank else "", weights) if name]
-            found.append(Part(text.file_name(suite.replace("/", "-"), *more), title, groups, headline, members, note))
+            text_below = " ".join(filter(None, (versions, note(members))))
+            name = text.file_name(*board.files, *more)
+            found.append(Part(name, board.suite, board.title, board.groups, board.headline, members, text_below))
     return found
 
 
-def _card(suite: str, runs: pd.DataFrame) -> tuple[Groups, Headline, str, str]:
-    if suite in configs.suite_names():
-        card = configs.suite(suite).card
-        return card.groups, card.headline, card.protocol, card.title
+def _card(suite: str, runs: pd.DataFrame, own: Sequence[SuiteCard] = ()) -> tuple[Groups, Headline, str, str]:
+    shipped = [configs.suite(suite).card] if suite in configs.suite_names() else []
+    for card in (*shipped, *own):
+        if card.name == suite != configs.OWN.name:
+            return card.groups, card.headline, card.protocol, card.title
     return {"all": tuple(sorted({name.split("/", 1)[-1] for name in runs["dataset"]}))}, "mean_datasets", "", suite
 
 

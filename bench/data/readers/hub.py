@@ -100,13 +100,18 @@ def contents(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def saved_folder(what: str, home: Path) -> Path:
+    """Where `fetch` saves "OWNER/NAME" or "OWNER/NAME:CONFIG"."""
+    return home / re.sub(r"[^A-Za-z0-9._-]+", "--", what.strip("./"))
+
+
 def fetch(what: str, home: Path) -> Path:
     """Downloads "OWNER/NAME", or "OWNER/NAME:CONFIG", and saves it below `home`, unless it is there; its folder.
 
     Raises UsageError in one line where the Hub does not give it.
     """
     name, _, config = what.partition(":")
-    target = home / re.sub(r"[^A-Za-z0-9._-]+", "--", what.strip("./"))
+    target = saved_folder(what, home)
     if not is_saved(target):
         package = _package(what)
         home.mkdir(parents=True, exist_ok=True)

@@ -18,9 +18,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.core import configs
 from bench.core.record import Provenance, Record
 from bench.core.schema import plain
-from bench.report import Part, Report, ReportedPart, board_suite
+from bench.report import Part, Report, ReportedPart
 from bench.report.aggregate import NAMES
 from bench.report.columns import COLUMNS, MEASURES, measures_of_run
 from bench.report.frame import key_of, seen_in_pretraining
@@ -73,7 +74,8 @@ def _board(
     some = records[part.runs["digest"].iloc[0]]
     return {
         "name": part.name,
-        "suite": board_suite(some.spec.dataset),
+        "suite": part.suite,
+        "data": _data(part.suite, some.spec.dataset),
         "title": part.title,
         "headline": part.headline,
         "groups": {name: list(keys) for name, keys in part.groups.items() if keys},
@@ -178,10 +180,18 @@ def _command(record: Record) -> str:
     for setting in record.variant.split(",") if record.variant else ():
         words += ["--set", setting]
     name, _, epochs = spec.protocol.name.partition("+epochs=")
-    words += ["--backbone", spec.backbone, "--protocol", name, *(["--epochs", epochs] if epochs else [])]
+    protocol = name if name in configs.protocols() else "FILE.toml"
+    words += ["--backbone", spec.backbone, "--protocol", protocol, *(["--epochs", epochs] if epochs else [])]
     if spec.weights != "pretrained":
         words += ["--weights", spec.weights if spec.weights == "random" else "FILE"]
     return shlex.join(words)
+
+
+def _data(suite: str, dataset: str) -> str:
+    """The option that asks for a board's datasets; of a shipped suite the page knows how to name one of them."""
+    if suite in configs.suite_names():
+        return ""
+    return "--data FOLDER" if dataset.startswith("folder/") else "--suite FILE.toml"
 
 
 def _reported(part: ReportedPart) -> dict[str, Any]:

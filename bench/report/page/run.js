@@ -90,8 +90,8 @@ bench.run = (() => {
 
   function command(r, runs, key) {
     const seeds = [...new Set(runs.map((run) => get(run, "seed")))].sort((a, b) => a - b);
-    const suite = state.board().suite;
-    const data = suite.includes("/") ? "--data FOLDER" : key ? `--dataset ${suite}/${key}` : `--suite ${suite}`;
+    const { suite, data: own } = state.board();
+    const data = own ? own : key ? `--dataset ${suite}/${key}` : `--suite ${suite}`;
     return `${r.row.command} ${data} --seeds ${seeds.join(",")}`;
   }
 
