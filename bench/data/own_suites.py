@@ -48,8 +48,9 @@ def card(name: str, dataset: OwnDataset, source: folder.ImageFolder) -> Dataset:
         if given and given != here:
             raise UsageError(f"{what} of {source.root}: {_shown(here)}, the suite file says {_shown(given)}.")
     title = dataset.title or name.rpartition("/")[2]
-    about = {"metric": dataset.metric, "license": dataset.license, "citation": dataset.citation}
-    return dataclasses.replace(found, name=name, title=title, **about)
+    return dataclasses.replace(
+        found, name=name, title=title, metric=dataset.metric, license=dataset.license, citation=dataset.citation
+    )
 
 
 def missing_screen(own: OwnSuite, missing: Mapping[str, Path]) -> str:

@@ -6,6 +6,8 @@ A backbone carries the mean and std of the checkpoint it comes from (`normalisat
 from __future__ import annotations
 
 import hashlib
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +70,8 @@ def create(
 
     None is the size of its checkpoint. Raises UsageError where it cannot be built for another.
 
-    `weights` is "pretrained", "random", or the path of a safetensors file with the backbone's own keys.
+    `weights` is "pretrained", "random", or the path of a safetensors file with the backbone's own keys. What depends on
+    the image size is then resampled as timm does with weights from the hub: position embeddings and Swin's tables.
     Attention is fused on an accelerator; on a CPU the plain products train twice as fast at these sizes.
     """
     set_fused_attn(device != "cpu")
@@ -120,15 +123,39 @@ def _load(model: nn.Module, path: Path, name: str) -> None:
         make = f" Make them with 'bench pretrain {name} --data DIR --out {path.parent}'." if name in POCKET else ""
         raise UsageError(f"No weights of {name!r} at {path}.{make}")
     try:
-        tensors = {key: value for key, value in load_file(path).items() if not key.startswith(HEAD)}
+        stored = load_file(path)
     except SafetensorError as error:
         raise UsageError(f"{path} is not a safetensors file ({error}).") from error
+    fitted = _resampled(stored, model, path, name)
+    tensors = {key: value for key, value in fitted.items() if not key.startswith(HEAD)}
     own = {key: value for key, value in model.state_dict().items() if not key.startswith(HEAD)}
     wrong = sorted(set(tensors) ^ set(own) or {key for key, value in own.items() if value.shape != tensors[key].shape})
     if wrong:
         few = ", ".join(wrong[:3])
         raise UsageError(f"{path} does not hold the weights of {name!r}: {len(wrong)} tensors do not fit, {few} first.")
     model.load_state_dict(tensors, strict=False)
+
+
+def _resampled(stored: dict[str, torch.Tensor], model: nn.Module, path: Path, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file at the model's image size, by the function that timm has for its class, if it has one.
+
+    That would resample the patches too, as if a backbone of patch 14 were one of patch 16; such a file is refused.
+    """
+    convert: Any = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return stored
+    patch = "patch_embed.proj.weight"
+    found, own = stored.get(patch), model.state_dict().get(patch)
+    if found is not None and own is not None and found.shape != own.shape:
+        shapes = " and ".join("x".join(map(str, tensor.shape)) for tensor in (found, own))
+        raise UsageError(f"{path} does not hold the weights of {name!r}: the shapes of {patch} are {shapes}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of timm's resampling, about its own use of torch
+            return dict(convert(stored, model))
+    except Exception as error:  # of whatever a file of another model leads to
+        told = str(error).strip().partition("\n")[0][:160]
+        raise UsageError(f"{path} does not hold the weights of {name!r} ({type(error).__name__}: {told}).") from error
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bench.core.errors import UnsupportedBackbone, UsageError
 from bench.models import backbones, cost
@@ -55,6 +55,51 @@ def test_weights_are_read_from_a_file_and_a_wrong_file_is_refused(tmp_path: Path
     assert backbones.weights_digest(model) == backbones.weights_digest(donor)
     with pytest.raises(UsageError, match="does not hold the weights of 'pocket_vit'"):
         backbones.create("pocket_vit", classes=5, weights=str(tmp_path / "tiny.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("name", "saved", "asked"),
+    [
+        ("vit_tiny_patch16_224", 96, 64),
+        ("vit_small_patch14_reg4_dinov2", 70, 42),
+        ("swin_tiny_patch4_window7_224", 224, 128),
+    ],
+)
+def test_weights_of_another_image_size_are_resampled_as_timm_does_with_those_of_the_hub(
+    name: str, saved: int, asked: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file(timm.create_model(name, img_size=saved, num_classes=4).state_dict(), file)
+    ours = backbones.create(name, classes=4, weights=str(file), image_size=asked)
+    given = {"file": str(file), "num_classes": 4}
+    theirs = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=given, img_size=asked, num_classes=4
+    ).eval()
+    kept = {key: value for key, value in theirs.state_dict().items() if not key.startswith(backbones.HEAD)}
+    assert all(torch.equal(ours.state_dict()[key], value) for key, value in kept.items())
+    stored = load_file(file)
+    resized = {key for key, value in kept.items() if value.shape != stored[key].shape}
+    assert resized and all(key == "pos_embed" or "relative_position" in key for key in resized)
+    assert backbones.input_size(ours) == asked and ours(torch.zeros(1, 3, asked, asked)).shape == (1, 4)
+
+
+def test_files_of_other_patches_or_models_are_refused_in_one_line(tmp_path: Path) -> None:
+    def saved(model: torch.nn.Module | dict[str, torch.Tensor]) -> str:
+        save_file(model if isinstance(model, dict) else model.state_dict(), tmp_path / "other.safetensors")
+        return str(tmp_path / "other.safetensors")
+
+    other = saved(timm.create_model("vit_tiny_patch16_224", img_size=28, patch_size=14, num_classes=0))
+    with pytest.raises(UsageError, match="shapes of patch_embed.proj.weight are 192x3x14x14 and 192x3x16x16"):
+        backbones.create("vit_tiny_patch16_224", classes=2, weights=other)
+    good = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0).state_dict()
+    for broken in (
+        {**good, "pos_embed": torch.zeros(1, 4, 192)},
+        {"model.x": torch.zeros(2)},
+        {"mask_token": torch.zeros(1)},
+    ):
+        with pytest.raises(UsageError, match="does not hold the weights of 'vit_tiny_patch16_224'"):
+            backbones.create("vit_tiny_patch16_224", classes=2, weights=saved(broken))
 
 
 def test_an_unknown_backbone_comes_with_a_suggestion() -> None:
