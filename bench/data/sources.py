@@ -23,7 +23,7 @@ KINDS = {  # kind -> modules that have LAYOUTS, the best source first
     "vtab": ("bench.data.readers.vtab", "bench.data.readers.vtab1k"),
     "domainnet": ("bench.data.readers.domainnet",),
     "torchvision": ("bench.data.readers.torchvision_sets",),
-    "elevater": ("bench.data.readers.elevater",),
+    "elevater": ("bench.data.readers.elevater", "bench.data.readers.elevater_originals"),
     "hub": ("bench.data.readers.hub",),
 }
 

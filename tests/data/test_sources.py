@@ -22,12 +22,14 @@ from helpers.waiting import LONG
 from PIL import Image
 
 from bench.cli.main import main
+from bench.core import configs
 from bench.core.configs import Dataset, Sizes
 from bench.core.errors import UsageError
 from bench.data import fewshot, ready, sources
+from bench.data.download import catalog
 from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform
-from bench.data.readers import domainnet, elevater, folder, hub, torchvision_sets
+from bench.data.readers import domainnet, elevater, elevater_originals, folder, hub, torchvision_sets
 from bench.data.readers.listing import outside
 from bench.data.readers.zips import Zip
 from bench.data.root import default_data_root
@@ -35,6 +37,7 @@ from bench.data.root import default_data_root
 LISTS, ZIPPED, FOLDER = domainnet.LAYOUTS
 TORCHVISION, JPEG = torchvision_sets.LAYOUTS
 (TOOLKIT,) = elevater.LAYOUTS
+(ORIGINALS,) = elevater_originals.LAYOUTS
 (HUB,) = hub.LAYOUTS
 
 
@@ -70,12 +73,12 @@ def refuses(layout: Layout, root: Path, key: str, *messages: str) -> None:
 
 
 def test_the_names_of_layouts_are_unique() -> None:
-    layouts = (*domainnet.LAYOUTS, *torchvision_sets.LAYOUTS, *elevater.LAYOUTS, *hub.LAYOUTS)
+    layouts = (*domainnet.LAYOUTS, *torchvision_sets.LAYOUTS, *elevater.LAYOUTS, ORIGINALS, *hub.LAYOUTS)
     assert len({layout.name for layout in layouts}) == len(layouts)
     assert [layout.name for layout in layouts if layout.reencoded] == ["image-folder"]
 
 
-@pytest.mark.parametrize("layout", [LISTS, ZIPPED, FOLDER, TORCHVISION, JPEG, TOOLKIT])
+@pytest.mark.parametrize("layout", [LISTS, ZIPPED, FOLDER, TORCHVISION, JPEG, TOOLKIT, ORIGINALS])
 def test_an_empty_folder_has_nothing_and_says_what_it_lacks(layout: Layout, tmp_path: Path) -> None:
     key = "clipart" if "domainnet" in layout.name else "cifar10"
     assert not layout.find(tmp_path, key) and not layout.find(tmp_path / "nowhere", key)
@@ -379,6 +382,39 @@ def test_a_set_of_the_toolkit_is_read_from_its_zips(key: str, tmp_path: Path) ->
 def test_all_twenty_sets_are_there() -> None:
     assert set(elevater.SETS) == set(tiny.ELEVATER) and len(elevater.SETS) == 20
     assert sum(plan.classes for plan in elevater.SETS.values()) == 1151
+
+
+@pytest.mark.usefixtures("_any_checksum")
+@pytest.mark.parametrize("key", elevater_originals.SETS)
+def test_sets_of_elevater_are_read_from_their_authors_files(key: str, tmp_path: Path) -> None:
+    if key == "patch_camelyon":
+        pytest.importorskip("h5py")
+    wanted = tiny.elevater_original(tmp_path, key)
+    assert [other for other in elevater_originals.SETS if ORIGINALS.find(tmp_path, other)] == [key]
+    found = ORIGINALS.open(tmp_path, key)
+    same(found, wanted)
+    assert elevater_originals.SETS[key].classes == elevater.SETS[key].classes
+
+
+def test_every_set_of_elevater_is_read_from_its_authors_files_or_says_why_not() -> None:
+    assert {*elevater_originals.SETS} | {*elevater_originals.OTHERS} == {*elevater.SETS}
+    assert not {*elevater_originals.SETS} & {*elevater_originals.OTHERS}
+    for card in configs.suite("elevater").datasets:
+        key, plan = card.source.partition(":")[2], catalog.plan(card)
+        assert plan is not None
+        assert bool(plan.files) == (key in elevater_originals.SETS and key != "fer2013"), key
+        assert elevater_originals.OTHERS.get(key, "") in (plan.manual or "")
+
+
+def test_damaged_files_of_the_authors_are_told(tmp_path: Path) -> None:
+    for key, name, told in (
+        ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte", "its header and its 9 bytes differ"),
+        ("food101", "food-101/meta/test.json", "test.json is not as published"),
+        ("gtsrb", "gtsrb/GT-final_test.csv", "KeyError: 'Filename'"),
+    ):
+        tiny.elevater_original(tmp_path, key)
+        (tmp_path / name).write_bytes(b"[a ruin]\n1\n" if key == "gtsrb" else b"[a ruin]\n")
+        refuses(ORIGINALS, tmp_path, key, told)
 
 
 @pytest.mark.parametrize("base", ["", "classification", "elevater", "elevater/classification"])

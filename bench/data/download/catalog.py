@@ -15,11 +15,13 @@ from bench.core.configs import Dataset
 from bench.core.errors import UsageError
 from bench.core.schema import parse
 from bench.data.download import archives, fetch
+from bench.data.readers import elevater_originals
 
 TABLES = {  # the key of a card -> its table, where they differ
     "cifar": "cifar100",
     "oxford_flowers102": "flowers102",
     "patch_camelyon": "pcam",
+    "oxford_pets": "oxford_iiit_pet",
     "clevr_count": "clevr",
     "clevr_dist": "clevr",
     "dsprites_loc": "dsprites",
@@ -28,7 +30,7 @@ TABLES = {  # the key of a card -> its table, where they differ
     "smallnorb_ele": "smallnorb",
 }
 COMMUNITY = "its split cannot be made from the original; get the community's folder vtab-1k/caltech101"
-TOOLKIT = "the toolkit's server is gone; get its folder classification/ from somebody who has it"
+TOOLKIT = "the toolkit's server is gone; get its folder classification/ from somebody who has it ({})"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def plan(card: Dataset) -> Plan | None:
     kind, _, key = card.source.partition(":")
     if (kind, key) == ("vtab", "caltech101"):
         return Plan(card.title, "", card.license, manual=COMMUNITY)
-    if kind == "elevater":
-        return Plan(card.title, "", card.license, manual=TOOLKIT)
+    if kind == "elevater" and key in elevater_originals.OTHERS:
+        return Plan(card.title, "", card.license, manual=TOOLKIT.format(elevater_originals.OTHERS[key]))
     return plans().get(f"domainnet_{key}" if kind == "domainnet" else TABLES.get(key, key))
 
 

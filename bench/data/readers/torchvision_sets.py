@@ -236,13 +236,13 @@ def _joined(first: ImageList, second: ImageList) -> ImageList:
     )
 
 
-def _find(sets: Mapping[str, Set]) -> Callable[[Path, str], bool]:
+def finder(sets: Mapping[str, Set]) -> Callable[[Path, str], bool]:
     return lambda root, key: (
         key in sets and any(listing.has(root / folder, sets[key].needed) for folder in sets[key].folders)
     )
 
 
-def _open(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
+def opener(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
     def read(root: Path, key: str) -> Splits:
         if key not in sets:
             raise unknown("dataset of torchvision", key, sets)
@@ -259,12 +259,12 @@ def _open(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
 
 
 LAYOUTS = (
-    Layout("torchvision", "the files of torchvision's download, as published", _find(SETS), _open(SETS)),
+    Layout("torchvision", "the files of torchvision's download, as published", finder(SETS), opener(SETS)),
     Layout(
         "image-folder",
         "CIFAR-10 as an image folder, {train,test}/<class>/*.jpg",
-        _find(FOLDERS),
-        _open(FOLDERS),
+        finder(FOLDERS),
+        opener(FOLDERS),
         reencoded=True,
     ),
 )
