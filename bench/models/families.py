@@ -1,8 +1,15 @@
-"""Finds the handles of the anatomy in a model. A backbone whose blocks are not understood is refused by name."""
+"""Families of backbones: how the parts of a block are called in each, and the handles of a model made from that.
+
+A family is one `Family` below, data but for where its tokens lie: a backbone of the same kind under other names is one
+more entry. What is not understood is refused by name.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from timm.layers.attention import Attention
@@ -13,8 +20,139 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from bench.core.errors import UnsupportedBackbone
+from bench.models import prompts
 from bench.models.cvt import Cvt
 from bench.models.view import Block, Branch, HookPoint, ModelView, Shape
+
+LAYERS = (nn.Linear, nn.LayerNorm, nn.Conv2d)
+TIMM_LINEARS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A residual branch of a block: paths, from the block, of its operator and of what its output leaves through."""
+
+    op: str
+    exit: str
+    label: str  # of the exit, in the names of what is added there
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What one block sees."""
+
+    grid: tuple[int, int]  # rows and columns of patches
+    prefix: int = 0  # tokens before the patches: class token and registers
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names of the parts of a pre-norm vision transformer. Paths of parts of a block start at the block."""
+
+    name: str  # by which a method says what it supports
+    title: str  # in messages
+    model: type[nn.Module]
+    blocks: str  # pattern of the paths of its blocks, first to last
+    kinds: Mapping[str, type[nn.Module]]  # parts of a block that must be of this very class ("" is the block)
+    linears: Mapping[str, str]  # proj, fc1, fc2, and q, k, v or the fused qkv
+    norms: tuple[str, str]
+    attn: Ends
+    mlp: Ends
+    heads: str  # the part of a block that knows `num_heads`
+    stem: tuple[str, str]  # patch convolution, and the norm behind it (or an identity)
+    final: tuple[str, ...]  # the last norm: the first of these that is one
+    tokens: Callable[[Any, str], Tokens]  # of the block at this path
+    side: Callable[[Any, Block], int]  # of the square of tokens that attend to each other; 0 where it is none
+    merging: str = ""  # pattern of the paths of what lies between two stages
+    merging_parts: tuple[str, ...] = ()  # its layers, in order
+    prompts: Callable[..., list[prompts.Handle]] | None = None  # brings prompts in; None where none are defined
+    attention_bias: bool = False  # its attention takes a bias (heads, N, N) on the logits
+
+
+def _swin_tokens(model: Any, path: str) -> Tokens:
+    block: Any = model.get_submodule(path)
+    return Tokens(block.input_resolution)
+
+
+def _cvt_tokens(model: Any, path: str) -> Tokens:
+    """The grid behind the convolutions at the entries of all stages up to this block's."""
+    number, side = int(path.split(".")[3]), model.size
+    for stage in model.stages[: number + 1]:
+        conv: Any = stage.embedding.convolution_embeddings.projection
+        side = (side + 2 * conv.padding[0] - conv.kernel_size[0]) // conv.stride[0] + 1
+    return Tokens((side, side), int(hasattr(model.stages[number], "cls_token")))
+
+
+VIT = Family(
+    name="vit",
+    title="timm's VisionTransformer",
+    model=VisionTransformer,
+    blocks=r"blocks\.\d+",
+    kinds={"": VitBlock, "attn": Attention, "mlp": Mlp},
+    linears=TIMM_LINEARS,
+    norms=("norm1", "norm2"),
+    attn=Ends("attn", "drop_path1", "attn"),
+    mlp=Ends("mlp", "drop_path2", "mlp"),
+    heads="attn",
+    stem=("patch_embed.proj", "patch_embed.norm"),
+    final=("norm", "fc_norm"),
+    tokens=lambda model, path: Tokens(model.patch_embed.grid_size, model.num_prefix_tokens),
+    side=lambda model, first: first.grid[0],
+    prompts=prompts.into_vit,
+    attention_bias=True,
+)
+
+SWIN = Family(
+    name="swin",
+    title="timm's SwinTransformer",
+    model=SwinTransformer,
+    blocks=r"layers\.\d+\.blocks\.\d+",
+    kinds={"": SwinTransformerBlock, "attn": WindowAttention, "mlp": Mlp},
+    linears=TIMM_LINEARS,
+    norms=("norm1", "norm2"),
+    attn=Ends("attn", "drop_path1", "attn"),
+    mlp=Ends("mlp", "drop_path2", "mlp"),
+    heads="attn",
+    stem=("patch_embed.proj", "patch_embed.norm"),
+    merging=r"layers\.\d+\.downsample",
+    merging_parts=("norm", "reduction"),
+    final=("norm",),
+    tokens=_swin_tokens,
+    side=lambda model, first: model.get_submodule(first.path).window_size[0],
+    prompts=prompts.into_swin,
+)
+
+CVT = Family(  # q, k and v are linears of their own, each behind its own convolution
+    name="cvt",
+    title="CvT",
+    model=Cvt,
+    blocks=r"cvt\.encoder\.stages\.\d+\.layers\.\d+",
+    kinds={},
+    linears={
+        "q": "attention.attention.projection_query",
+        "k": "attention.attention.projection_key",
+        "v": "attention.attention.projection_value",
+        "proj": "attention.output.dense",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+    },
+    norms=("layernorm_before", "layernorm_after"),
+    # A branch ends at its last dropout. What drops paths stands behind the sum in the MLP, and is at rate zero.
+    attn=Ends("attention", "attention.output.dropout", "attention.output"),
+    mlp=Ends("intermediate", "output.dropout", "output"),
+    heads="attention.attention",
+    stem=(
+        "cvt.encoder.stages.0.embedding.convolution_embeddings.projection",
+        "cvt.encoder.stages.0.embedding.convolution_embeddings.normalization",
+    ),
+    merging=r"cvt\.encoder\.stages\.[1-9]\d*\.embedding\.convolution_embeddings",
+    merging_parts=("projection", "normalization"),
+    final=("layernorm",),
+    tokens=_cvt_tokens,
+    side=lambda model, first: 0,  # its tokens attend to those of a coarser grid
+)
+
+FAMILIES = (VIT, SWIN, CVT)
 
 
 def build_view(model: nn.Module) -> ModelView:
@@ -22,188 +160,100 @@ def build_view(model: nn.Module) -> ModelView:
 
     Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
     """
-    if type(model) is VisionTransformer:
-        net = _vit(model)
-    elif type(model) is SwinTransformer:
-        net = _swin(model)
-    elif type(model) is Cvt:
-        net = _cvt(model)
-    else:
-        known = "timm's VisionTransformer and SwinTransformer, and CvT"
+    family = next((each for each in FAMILIES if type(model) is each.model), None)
+    if family is None:
+        known = ", ".join(each.title for each in FAMILIES)
         raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
+    net = ModelView(model, family.name, enter_prompts=family.prompts, attention_bias=family.attention_bias)
+    paths = _matching(model, family.blocks)
+    net.blocks = tuple(_block(net, family, path, index) for index, path in enumerate(paths))
+    patches, norm = family.stem
+    net.stem = (
+        _layer(net, patches, nn.Conv2d),
+        *(_layer(net, path, nn.LayerNorm) for path in [norm] if _is_there(model, path)),
+    )
+    net.merging = tuple(
+        tuple(_layer(net, f"{path}.{part}", *LAYERS) for part in family.merging_parts)
+        for path in _matching(model, family.merging)
+        if _is_there(model, path)
+    )
+    net.final = _layer(net, next(path for path in family.final if _is_there(model, path)), nn.LayerNorm)
+    first = net.blocks[0]
+    net.shape = Shape(
+        dims=tuple(block.dim for block in net.blocks),
+        mlp_ratio=first.linear["fc1"].d_out / first.dim,
+        heads=tuple(block.heads for block in net.blocks),
+        side=family.side(model, first),
+        patch_norm=len(net.stem) > 1,
+    )
     model.requires_grad_(False)
     net.classifier.requires_grad_(True)
     model.add_module("pet", nn.ModuleDict())
     return net
 
 
-def _vit(model: VisionTransformer) -> ModelView:
-    net = ModelView(model, "vit")
-    paths = _paths(model, r"blocks\.\d+", VitBlock)
-    embedding: Any = model.patch_embed
-    grid: tuple[int, int] = embedding.grid_size
-    net.blocks = tuple(_block(net, path, i, grid, model.num_prefix_tokens) for i, path in enumerate(paths))
-    net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
-    net.final = _norm(net, "fc_norm" if isinstance(model.norm, nn.Identity) else "norm")
-    net.shape = _shape(net, grid[0])
-    return net
-
-
-def _swin(model: SwinTransformer) -> ModelView:
-    net = ModelView(model, "swin")
-    paths = _paths(model, r"layers\.\d+\.blocks\.\d+", SwinTransformerBlock)
-    blocks: list[Any] = [model.get_submodule(path) for path in paths]
-    net.blocks = tuple(
-        _block(net, path, i, block.input_resolution, 0)
-        for i, (path, block) in enumerate(zip(paths, blocks, strict=True))
-    )
-    net.stem = _stem(net, "patch_embed.proj", "patch_embed.norm")
-    net.merging = tuple(
-        (_norm(net, f"{path}.norm"), _linear(net, f"{path}.reduction"))
-        for path, _ in model.named_modules()
-        if re.fullmatch(r"layers\.\d+\.downsample", path) and not isinstance(model.get_submodule(path), nn.Identity)
-    )
-    net.final = _norm(net, "norm")
-    net.shape = _shape(net, blocks[0].window_size[0])
-    return net
-
-
-def _cvt(model: Cvt) -> ModelView:
-    net = ModelView(model, "cvt")
-    blocks: list[Block] = []
-    ends: list[tuple[HookPoint, ...]] = []  # the convolution and the norm at the entry of every stage
-    side = model.size
-    for number, stage in enumerate(model.stages):
-        path = f"cvt.encoder.stages.{number}"
-        entry = f"{path}.embedding.convolution_embeddings"
-        ends.append(_stem(net, f"{entry}.projection", f"{entry}.normalization"))
-        conv: Any = ends[-1][0].module
-        side = (side + 2 * conv.padding[0] - conv.kernel_size[0]) // conv.stride[0] + 1
-        for layer in range(len(stage.layers)):
-            blocks.append(_cvt_block(net, f"{path}.layers.{layer}", len(blocks), side, hasattr(stage, "cls_token")))
-    net.blocks, net.stem, net.merging = tuple(blocks), ends[0], tuple(ends[1:])
-    net.final = _norm(net, "layernorm")
-    net.shape = _shape(net, 0)  # its tokens attend to those of a coarser grid
-    return net
-
-
-def _paths(model: nn.Module, pattern: str, kind: type[nn.Module]) -> list[str]:
-    paths = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
-    for path in paths:
-        _only(model, path, kind)
-    return paths
-
-
-def _only(model: nn.Module, path: str, kind: type[nn.Module]) -> nn.Module:
-    module = model.get_submodule(path)
-    if type(module) is not kind:
-        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}; only {kind.__name__} is understood.")
-    return module
-
-
-def _shape(net: ModelView, side: int) -> Shape:
-    first = net.blocks[0]
-    return Shape(
-        dims=tuple(block.dim for block in net.blocks),
-        mlp_ratio=first.linear["fc1"].d_out / first.dim,
-        heads=tuple(block.heads for block in net.blocks),
-        side=side,
-        patch_norm=len(net.stem) > 1,
+def _block(net: ModelView, family: Family, path: str, index: int) -> Block:
+    for part, kind in family.kinds.items():
+        where = f"{path}.{part}" if part else path
+        if type(module := net.model.get_submodule(where)) is not kind:
+            raise UnsupportedBackbone(f"{where} is a {type(module).__name__}; only {kind.__name__} is understood.")
+    linear: dict[str, HookPoint] = {}
+    for name, part in family.linears.items():
+        linear[name] = _layer(net, f"{path}.{part}", nn.Linear)
+        if name == "qkv":
+            linear |= {each: _third(linear["qkv"], f"{path}.attn.{each}", i) for i, each in enumerate("qkv")}
+    dim = linear["q"].d_in
+    norm1, norm2 = (_place(net, f"{path}.{part}", dim) for part in family.norms)
+    exits = [_place(net, f"{path}.{end.exit}", dim, f"{path}.{end.label}") for end in (family.attn, family.mlp)]
+    tokens = family.tokens(net.model, path)
+    return Block(
+        index=index,
+        path=path,
+        dim=dim,
+        heads=net.model.get_submodule(f"{path}.{family.heads}").num_heads,  # type: ignore[arg-type]
+        grid=tokens.grid,
+        prefix=tokens.prefix,
+        attn=Branch(norm1, exits[0], f"{path}.{family.attn.op}", linear.get("qkv")),
+        mlp=Branch(norm2, exits[1], f"{path}.{family.mlp.op}", linear["fc1"]),
+        out=_place(net, path, dim),
+        linear=linear,
+        norm={"norm1": norm1, "norm2": norm2},
     )
 
 
-def _linear(net: ModelView, path: str, label: str | None = None, third: int | None = None) -> HookPoint:
+def _matching(model: nn.Module, pattern: str) -> list[str]:
+    return [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)] if pattern else []
+
+
+def _is_there(model: nn.Module, path: str) -> bool:
+    return not isinstance(model.get_submodule(path), nn.Identity)
+
+
+def _layer(net: ModelView, path: str, *kinds: type[nn.Module]) -> HookPoint:
+    """The handle of a whole layer of one of these kinds."""
     try:
         module = net.model.get_submodule(path)
     except AttributeError as error:
         raise UnsupportedBackbone(f"{path} is missing, which a plain block has.") from error
-    if not isinstance(module, nn.Linear):
-        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}, not a Linear.")
-    size = module.out_features // (1 if third is None else 3)
-    start = size * (third or 0)
-    return HookPoint(net, module, path, label or path, module.in_features, size, slice(start, start + size))
+    if not isinstance(module, kinds):
+        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}, not a {kinds[0].__name__}.")
+    if isinstance(module, nn.Linear):
+        d_in, d_out = module.in_features, module.out_features
+    elif isinstance(module, nn.Conv2d):
+        d_in, d_out = module.in_channels, module.out_channels
+    else:
+        d_in = d_out = module.normalized_shape[0]  # type: ignore[assignment, index, union-attr]
+    channel = 1 if isinstance(module, nn.Conv2d) else -1
+    return HookPoint(net, module, path, path, d_in, d_out, slice(0, d_out), channel)
 
 
-def _norm(net: ModelView, path: str) -> HookPoint:
-    module = net.model.get_submodule(path)
-    if not isinstance(module, nn.LayerNorm):
-        raise UnsupportedBackbone(f"{path} is a {type(module).__name__}, not a LayerNorm.")
-    dim = module.normalized_shape[0]
-    return HookPoint(net, module, path, path, dim, dim, slice(0, dim))
-
-
-def _stem(net: ModelView, conv: str, norm: str) -> tuple[HookPoint, ...]:
-    module = net.model.get_submodule(conv)
-    if not isinstance(module, nn.Conv2d):
-        raise UnsupportedBackbone(f"{conv} is a {type(module).__name__}, not a Conv2d.")
-    dim = module.out_channels
-    slots = [HookPoint(net, module, conv, conv, module.in_channels, dim, slice(0, dim), channel=1)]
-    if not isinstance(net.model.get_submodule(norm), nn.Identity):
-        slots.append(_norm(net, norm))
-    return tuple(slots)
-
-
-def _block(net: ModelView, path: str, index: int, grid: tuple[int, int], prefix: int) -> Block:
-    attention = _only(net.model, f"{path}.attn", WindowAttention if net.family == "swin" else Attention)
-    _only(net.model, f"{path}.mlp", Mlp)
-    linears = {
-        "qkv": _linear(net, f"{path}.attn.qkv"),
-        "q": _linear(net, f"{path}.attn.qkv", f"{path}.attn.q", 0),
-        "k": _linear(net, f"{path}.attn.qkv", f"{path}.attn.k", 1),
-        "v": _linear(net, f"{path}.attn.qkv", f"{path}.attn.v", 2),
-        "proj": _linear(net, f"{path}.attn.proj"),
-        "fc1": _linear(net, f"{path}.mlp.fc1"),
-        "fc2": _linear(net, f"{path}.mlp.fc2"),
-    }
-    dim = linears["q"].d_in
-    norm = {name: _place(net, f"{path}.{name}", dim) for name in ("norm1", "norm2")}
-    ends = [_place(net, f"{path}.drop_path{i}", dim, f"{path}.{part}") for i, part in ((1, "attn"), (2, "mlp"))]
-    return Block(
-        index=index,
-        path=path,
-        dim=dim,
-        heads=attention.num_heads,  # type: ignore[arg-type]
-        grid=grid,
-        prefix=prefix,
-        attn=Branch(norm["norm1"], ends[0], f"{path}.attn", linears["qkv"]),
-        mlp=Branch(norm["norm2"], ends[1], f"{path}.mlp", linears["fc1"]),
-        out=_place(net, path, dim),
-        linear=linears,
-        norm=norm,
-    )
-
-
-def _cvt_block(net: ModelView, path: str, index: int, side: int, has_class_token: bool) -> Block:
-    """q, k and v are linears of their own, each behind its own convolution: no single linear reads the norm's output.
-
-    A branch ends at its last dropout. What drops paths stands behind the sum in the MLP, and is at rate zero.
-    """
-    where = {
-        "q": "attention.attention.projection_query",
-        "k": "attention.attention.projection_key",
-        "v": "attention.attention.projection_value",
-        "proj": "attention.output.dense",
-        "fc1": "intermediate.dense",
-        "fc2": "output.dense",
-    }
-    linears = {name: _linear(net, f"{path}.{part}") for name, part in where.items()}
-    dim = linears["q"].d_in
-    norm = {"norm1": _norm(net, f"{path}.layernorm_before"), "norm2": _norm(net, f"{path}.layernorm_after")}
-    ends = [_place(net, f"{path}.{part}.dropout", dim, f"{path}.{part}") for part in ("attention.output", "output")]
-    return Block(
-        index=index,
-        path=path,
-        dim=dim,
-        heads=net.model.get_submodule(f"{path}.attention.attention").num_heads,  # type: ignore[arg-type]
-        grid=(side, side),
-        prefix=int(has_class_token),
-        attn=Branch(norm["norm1"], ends[0], f"{path}.attention", None),
-        mlp=Branch(norm["norm2"], ends[1], f"{path}.intermediate", linears["fc1"]),
-        out=_place(net, path, dim),
-        linear=linears,
-        norm=norm,
-    )
+def _third(qkv: HookPoint, label: str, number: int) -> HookPoint:
+    """The handle of q, k or v in a fused linear."""
+    size = qkv.d_out // 3
+    columns = slice(number * size, (number + 1) * size)
+    return dataclasses.replace(qkv, label=label, d_out=size, columns=columns)
 
 
 def _place(net: ModelView, path: str, dim: int, label: str | None = None) -> HookPoint:
+    """The handle of a module that passes on tokens of one width."""
     return HookPoint(net, net.model.get_submodule(path), path, label or path, dim, dim, slice(0, dim))

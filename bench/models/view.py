@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError, Incompatible, NotMergeable, UsageError
-from bench.models import hooks, prompts
+from bench.models import hooks
 from bench.models.hooks import Hook, SideChannel
 from bench.models.prompts import Handle
 
@@ -140,13 +140,15 @@ class AddedModule:
 @dataclass(eq=False)
 class ModelView:
     model: nn.Module
-    family: Literal["vit", "swin", "cvt"]
+    family: str  # of the backbone: the name of its table in families.py
     blocks: tuple[Block, ...] = ()
     stem: tuple[HookPoint, ...] = ()  # patch convolution, and the norm behind it where there is one
     merging: tuple[tuple[HookPoint, ...], ...] = ()  # norm and reduction (or convolution and norm) between stages
     final: HookPoint | None = None  # the last norm
     shape: Shape = Shape((), 0.0)
     added_modules: dict[str, AddedModule] = field(default_factory=dict)  # by name in model.pet
+    enter_prompts: Callable[..., list[Handle]] | None = None  # of the family; None where no prompts are defined
+    attention_bias: bool = False  # the family's attention takes a bias on its logits
 
     @property
     def pet(self) -> nn.ModuleDict:
@@ -235,7 +237,7 @@ class ModelView:
 
     def add_to_attention(self, block: Block, m: nn.Module) -> str:
         """softmax(q k + m()) with m() of shape (heads, N, N). Raises Incompatible where attention takes no bias."""
-        if self.family != "vit":
+        if not self.attention_bias:
             raise Incompatible(f"The attention of {type(self.model).__name__} takes no further bias.")
         name = self.register(block.attn.exit, m)
         attention = self.model.get_submodule(block.attn.op)
@@ -248,15 +250,14 @@ class ModelView:
         In a ViT they stand between the class token and the patches. In a Swin they enter every window, get no relative
         position and no shift mask, are averaged over the windows after attention, and are part of the final average.
         """
-        if self.family not in ("vit", "swin"):
+        if self.enter_prompts is None:
             raise Incompatible(f"No prompts are defined for {type(self.model).__name__}.")
         nowhere = nn.Identity()
         names = [
             self.register(HookPoint(self, nowhere, "", f"prompts.{index}", 0, 0, slice(0, 0)), m)
             for index, m in tokens.items()
         ]
-        enter = prompts.into_vit if self.family == "vit" else prompts.into_swin
-        handles = enter(self.blocks, self.model, tokens)
+        handles = self.enter_prompts(self.blocks, self.model, tokens)
         for name in names:
             self.added_modules[name].handles = handles
             self.added_modules[name].together = tuple(other for other in names if other != name)
