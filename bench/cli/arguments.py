@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cli.console import natural, numbers, positive
 from bench.cli.data import add_data_root
 from bench.core.errors import UsageError
-from bench.execution.request import Launch, MethodChoice, RunRequest, make_request, read_request
+
+if TYPE_CHECKING:
+    from bench.execution.request import Launch, MethodChoice, RunRequest
 
 
 def add_out(command: argparse.ArgumentParser) -> None:
@@ -88,6 +90,7 @@ def add_executor(command: Any) -> None:
 def request_of(args: argparse.Namespace) -> RunRequest:
     """Raises UsageError where the arguments make no request."""
     from bench.execution.grid import method_choices
+    from bench.execution.request import make_request, read_request
 
     given: dict[str, Any] = {
         "suite": args.suite,
@@ -129,6 +132,8 @@ def request_of(args: argparse.Namespace) -> RunRequest:
 
 
 def _with_settings(choices: Sequence[MethodChoice], pairs: Sequence[str]) -> tuple[MethodChoice, ...]:
+    from bench.execution.request import MethodChoice
+
     names = [choice.name for choice in choices]
     settings: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings_of(pairs).items():
@@ -155,6 +160,8 @@ def settings_of(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def launch_of(args: argparse.Namespace) -> Launch:
+    from bench.execution.request import Launch
+
     name, options = executor_of(args) or ("local", {})
     return Launch(
         executor=name,

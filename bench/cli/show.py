@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bench.cli import arguments, console
-from bench.core.record import Cost, Record
-from bench.core.schema import plain
-from bench.core.store import Store
+
+if TYPE_CHECKING:
+    from bench.core.record import Cost, Record
 
 WIDTH = 40  # characters of the curve
 
 
 def show_command(args: argparse.Namespace) -> int:
     """Exit code 0 where the run has a result, 1 where it has none."""
+    from bench.core.schema import plain
+    from bench.core.store import Store
     from bench.execution import inspect
 
     spec = inspect.find(args.out, args.run, console.warn)

@@ -10,11 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cli import arguments, console, show
 from bench.core.errors import UsageError
 from bench.core.text import columns, counted, duration, table
-from bench.execution.status import STATES, Overview, RunStatus, State, as_data, look
+
+if TYPE_CHECKING:
+    from bench.execution.status import Overview, RunStatus, State
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 SHOWN = 12  # lines of one kind on a screen
@@ -45,6 +48,8 @@ def add_parser(verb: Verb) -> None:
 
 
 def status_command(args: argparse.Namespace) -> int:
+    from bench.execution.status import as_data, look
+
     while True:
         seen = look(args.out, console.warn)
         if args.json:
@@ -110,6 +115,8 @@ def cancel_command(args: argparse.Namespace) -> int:
 
 def overview_text(seen: Overview, out: Path) -> str:
     """A screen for a few runs or for hundreds."""
+    from bench.execution.status import STATES
+
     states = Counter(run.state for run in seen.runs)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     lines = [f"{counted(len(seen.runs), 'run')}: {counts or 'none'}." + _time_left(seen)]
@@ -181,6 +188,8 @@ def _failures(runs: Sequence[RunStatus], out: Path) -> Iterator[str]:
 
 def _table(runs: Sequence[RunStatus], kind: str) -> list[str]:
     """A line for each name; in a long table those that are done share one."""
+    from bench.execution.status import STATES
+
     present = [state for state in STATES if any(run.state == state for run in runs)]
     counts: dict[str, Counter[State]] = {}
     for run in runs:
