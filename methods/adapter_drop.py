@@ -8,7 +8,7 @@ Rücklé et al., "AdapterDrop: On the Efficiency of Adapters in Transformers", E
 the specialised form: the same blocks go without in training and in inference. Default: the first 5 of 12 blocks go
 without, as in the paper's measurements of speed, and in proportion where a backbone is not twelve deep.
 He et al. 2023 (PEViT, arXiv 2203.16329) keep the last block's alone: `keep=1`. Their released adapter, one per block,
-is `after=mlp norm=true hidden=64 bias=true`: x + W_up relu(W_down LN(x)) with a layer norm that trains.
+is `branches=mlp norm=true hidden=64 bias=true`: x + W_up relu(W_down LN(x)) with a layer norm that trains.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.core.errors import Incompatible
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 from methods._bottleneck import Bottleneck, hidden_size
 
@@ -40,7 +40,7 @@ class AdapterDrop(Method):
     sigma: float = 8.0
     hidden: int | None = None  # the same N for every adapter, instead of sigma
     bias: bool = False
-    after: Literal["both", "mlp"] = "both"
+    branches: Literal["both", "mlp"] = recorded_as("after", "both")
     norm: bool = False  # the adapter that PEViT released: a layer norm in front, and relu
 
     family = "adapters"
@@ -63,11 +63,11 @@ class AdapterDrop(Method):
         adapter = NormedBottleneck if self.norm else Bottleneck
         for block in net.blocks[-count:]:
             size = self.hidden or hidden_size(block.dim, self.sigma, "dim", 0)
-            for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):
+            for branch in (block.mlp,) if self.branches == "mlp" else (block.attn, block.mlp):
                 branch.then(adapter(block.dim, size, self.bias))
 
     def count(self, shape: Shape) -> int:
         dims = shape.dims[-self.kept(len(shape.dims)) :]
         sizes = [(dim, self.hidden or hidden_size(dim, self.sigma, "dim", 0)) for dim in dims]
         each = sum(2 * dim * n + self.bias * (dim + n) + 2 * self.norm * dim for dim, n in sizes)
-        return (1 if self.after == "mlp" else 2) * each
+        return (1 if self.branches == "mlp" else 2) * each

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 
 
@@ -41,7 +41,7 @@ class Recomposed(nn.Module):
 class ARC(Method):
     rank: int = 50
     dropout: float = 0.1
-    before: Literal["both", "attn"] = "both"
+    branches: Literal["both", "attn"] = recorded_as("before", "both")
 
     family = "low-rank"
     paper = "Dong et al. 2023, arXiv 2310.06234"
@@ -55,7 +55,7 @@ class ARC(Method):
     def attach(self, net: ModelView) -> None:
         shared: dict[tuple[int, int], nn.Parameter] = {}  # U by width and branch
         for block in net.blocks:
-            for which, branch in enumerate((block.attn,) if self.before == "attn" else (block.attn, block.mlp)):
+            for which, branch in enumerate((block.attn,) if self.branches == "attn" else (block.attn, block.mlp)):
                 if (block.dim, which) not in shared:
                     U = nn.init.xavier_uniform_(torch.empty(block.dim, self.rank))
                     shared[block.dim, which] = nn.Parameter(U)
@@ -63,4 +63,4 @@ class ARC(Method):
 
     def count(self, shape: Shape) -> int:
         one = sum(self.rank * dim for dim in shape.stages) + sum(self.rank + dim for dim in shape.dims)
-        return one if self.before == "attn" else 2 * one
+        return one if self.branches == "attn" else 2 * one

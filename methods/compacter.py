@@ -8,9 +8,9 @@ trained. It starts from a normal distribution of std 1e-4, s and t Glorot-unifor
 identity, not at it. W is never formed: x is read by the t_i, mixed by A, written by the s_i.
 
 Karimi Mahabadi, Henderson, Ruder, "Compacter: Efficient Low-Rank Hypercomplex Adapter Layers", NeurIPS 2021,
-arXiv 2106.04647, section 3; `after=mlp` is its Compacter++. `rule=own` gives every layer its own rule, as in the code
-of Marouf et al. (MiMi). PEViT's layout is `after=mlp hidden=64 norm=true`; its code leaves the rule untrained by
-mistake, which `rule=fixed` does on purpose, for its published count, and draws it uniform in +-1, as `rule_std=0.58`
+arXiv 2106.04647, section 3; `branches=mlp` is its Compacter++. `rule=own` gives every layer a rule of its own, as in
+the code of Marouf et al. (MiMi). PEViT's layout is `branches=mlp hidden=64 norm=true`; its code leaves the rule untrained
+by mistake, which `rule=fixed` does on purpose, for its published count, and draws it uniform in +-1, as `rule_std=0.58`
 does in scale: what is fixed must not start small. `rule_std` is 1e-4 in the configurations of the paper's runs and 0.01
 in the class that they configure; the paper names none.
 Ours differs: layer norms stay frozen, and gelu is exact, not its tanh form.
@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 from methods._kronecker import Kronecker, KroneckerAdapter, glorot, hidden_multiple, new_rule
 
@@ -44,7 +44,7 @@ class Compacter(Method):
     n: int = 4
     sigma: float = 32.0
     hidden: int | None = None  # the same N for every adapter, instead of sigma
-    after: Literal["both", "mlp"] = "both"
+    branches: Literal["both", "mlp"] = recorded_as("after", "both")
     rule: Literal["shared", "own", "fixed"] = "shared"  # fixed: shared and left as it was drawn
     norm: bool = False  # a layer norm of its own on what the adapter reads
     rule_std: float = 1e-4  # of the rule at the start
@@ -67,7 +67,7 @@ class Compacter(Method):
             rule = rule.detach()
         for block in net.blocks:
             size = self.hidden or hidden_multiple(block.dim, self.sigma, self.n)
-            for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):
+            for branch in (block.mlp,) if self.branches == "mlp" else (block.attn, block.mlp):
                 down, up = (
                     RankOnePHM(*ends, self.n, new_rule(self.n, self.rule_std) if rule is None else rule)
                     for ends in ((block.dim, size), (size, block.dim))
@@ -75,7 +75,7 @@ class Compacter(Method):
                 branch.then(KroneckerAdapter(down, up, self.norm))
 
     def count(self, shape: Shape) -> int:
-        adapters = (1 if self.after == "mlp" else 2) * len(shape.dims)
+        adapters = (1 if self.branches == "mlp" else 2) * len(shape.dims)
         sizes = [(dim, self.hidden or hidden_multiple(dim, self.sigma, self.n)) for dim in shape.dims]
         rules = self.n**3 * {"shared": 1, "own": 2 * adapters, "fixed": 0}[self.rule]
         return rules + adapters // len(sizes) * sum(3 * (dim + n) + 2 * self.norm * dim for dim, n in sizes)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import Block, ModelView
 from methods._spatial import from_map, to_map
 
@@ -55,7 +55,7 @@ class Convpass(Method):
     scale: float = 1.0
     dropout: float = 0.1
     xavier: bool = False
-    beside: Literal["both", "attn"] = "both"
+    branches: Literal["both", "attn"] = recorded_as("beside", "both")
 
     family = "adapters"
     paper = "Jie and Deng 2022, arXiv 2207.07039"
@@ -67,10 +67,10 @@ class Convpass(Method):
 
     def attach(self, net: ModelView) -> None:
         for block in net.blocks:
-            for branch in (block.attn,) if self.beside == "attn" else (block.attn, block.mlp):
+            for branch in (block.attn,) if self.branches == "attn" else (block.attn, block.mlp):
                 branch.add(Bypass(block, self.hidden, self.scale, self.dropout, self.xavier))
 
     def count(self, shape: Shape) -> int:
         h = self.hidden
         one = sum((2 * h + 1) * dim + h + (9 * h + 1) * h for dim in shape.dims)
-        return one if self.beside == "attn" else 2 * one
+        return one if self.branches == "attn" else 2 * one

@@ -7,14 +7,14 @@ frozen one; W_1 is Kaiming-uniform (a = sqrt 5).
 
 He, Zhou, Ma, Berg-Kirkpatrick, Neubig, "Towards a Unified View of Parameter-Efficient Transfer Learning", ICLR 2022,
 arXiv 2110.04366, table 1 (scaled parallel adapter); beside the feed-forward network, where it found added
-parameters to work best; `after=both` puts a second one beside the attention.
+parameters to work best; `branches=both` puts a second one beside the attention.
 Ours differs: N = M / sigma as for adapters here; the paper's 512 neurons are meant for language models of width 1024.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 from methods._bottleneck import hidden_size
 from methods._parallel import Parallel
@@ -25,7 +25,7 @@ class ParallelAdapters(Method):
     sigma: float = 8.0
     hidden: int | None = None  # the same N for every adapter, instead of sigma
     scale: float = 4.0
-    after: Literal["mlp", "both"] = "mlp"  # both: beside the attention too
+    branches: Literal["mlp", "both"] = recorded_as("after", "mlp")  # both: beside the attention too
 
     family = "adapters"
     paper = "He et al. 2022, arXiv 2110.04366"
@@ -39,9 +39,9 @@ class ParallelAdapters(Method):
     def attach(self, net: ModelView) -> None:
         for block in net.blocks:
             size = self.hidden or hidden_size(block.dim, self.sigma, "dim", 0)
-            for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):
+            for branch in (block.mlp,) if self.branches == "mlp" else (block.attn, block.mlp):
                 branch.add(Parallel(block.dim, size, self.scale))
 
     def count(self, shape: Shape) -> int:
         sizes = [(dim, self.hidden or hidden_size(dim, self.sigma, "dim", 0)) for dim in shape.dims]
-        return (1 if self.after == "mlp" else 2) * sum(2 * dim * n + n + dim for dim, n in sizes)
+        return (1 if self.branches == "mlp" else 2) * sum(2 * dim * n + n + dim for dim, n in sizes)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 from methods._kronecker import Kronecker, KroneckerAdapter, glorot, hidden_multiple, new_rule
 
@@ -41,7 +41,7 @@ class PHMAdapter(Method):
     n: int = 4
     sigma: float = 32.0
     hidden: int | None = None  # the same N for every adapter, instead of sigma
-    after: Literal["both", "mlp"] = "both"
+    branches: Literal["both", "mlp"] = recorded_as("after", "both")
     rule: Literal["own", "shared"] = "own"  # shared: one A for the whole network
 
     family = "adapters"
@@ -58,7 +58,7 @@ class PHMAdapter(Method):
         shared = new_rule(self.n, STD) if self.rule == "shared" else None
         for block in net.blocks:
             size = self.hidden or hidden_multiple(block.dim, self.sigma, self.n)
-            for branch in (block.mlp,) if self.after == "mlp" else (block.attn, block.mlp):
+            for branch in (block.mlp,) if self.branches == "mlp" else (block.attn, block.mlp):
                 down, up = (
                     PHM(*ends, self.n, new_rule(self.n, STD) if shared is None else shared)
                     for ends in ((block.dim, size), (size, block.dim))
@@ -66,7 +66,7 @@ class PHMAdapter(Method):
                 branch.then(KroneckerAdapter(down, up))
 
     def count(self, shape: Shape) -> int:
-        adapters = (1 if self.after == "mlp" else 2) * len(shape.dims)
+        adapters = (1 if self.branches == "mlp" else 2) * len(shape.dims)
         sizes = [(dim, self.hidden or hidden_multiple(dim, self.sigma, self.n)) for dim in shape.dims]
         rules = self.n**3 * (1 if self.rule == "shared" else 2 * adapters)
         return rules + adapters // len(sizes) * sum(2 * dim * n // self.n + dim + n for dim, n in sizes)

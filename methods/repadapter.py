@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import Incompatible
-from bench.models.method import Method, Shape
+from bench.models.method import Method, Shape, recorded_as
 from bench.models.view import ModelView
 
 
@@ -49,7 +49,7 @@ class RepAdapter(Method):
     groups: int = 2
     scale: float = 1.0
     dropout: float = 0.1
-    before: Literal["both", "attn"] = "both"
+    branches: Literal["both", "attn"] = recorded_as("before", "both")
 
     family = "low-rank"
     paper = "Luo et al. 2023, arXiv 2302.08106"
@@ -66,10 +66,10 @@ class RepAdapter(Method):
         for block in net.blocks:
             if block.dim % self.groups:
                 raise Incompatible(f"The width {block.dim} of {block.path} does not divide into {self.groups} groups.")
-            for branch in (block.attn,) if self.before == "attn" else (block.attn, block.mlp):
+            for branch in (block.attn,) if self.branches == "attn" else (block.attn, block.mlp):
                 branch.before(GroupedBottleneck(block.dim, self.hidden, self.groups, self.scale, self.dropout))
 
     def count(self, shape: Shape) -> int:
         h = self.hidden
         one = sum(dim * h + h + dim * h // self.groups + dim for dim in shape.dims)
-        return one if self.before == "attn" else 2 * one
+        return one if self.branches == "attn" else 2 * one

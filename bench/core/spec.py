@@ -26,10 +26,20 @@ def omit_default(default: Any) -> Any:
     return field(default=default, metadata={"omit_default": True})
 
 
+def recorded_as(name: str, default: Any) -> Any:
+    """A dataclass field that was called `name` when records were first made: it is hashed and recorded so for ever."""
+    return field(default=default, metadata={"recorded_as": name})
+
+
+def recorded_name(f: dataclasses.Field[Any]) -> str:
+    """The name of a field in records and hashes."""
+    return str(f.metadata.get("recorded_as", f.name))
+
+
 def identity(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that enter the hash, as JSON-ready data."""
     return {
-        f.name: plain(getattr(value, f.name))
+        recorded_name(f): plain(getattr(value, f.name))
         for f in dataclasses.fields(value)
         if not (f.metadata.get("omit_default") and getattr(value, f.name) == f.default)
     }

@@ -242,7 +242,7 @@ def _layer(net: ModelView, path: str, *kinds: type[nn.Module]) -> HookPoint:
     elif isinstance(module, nn.Conv2d):
         d_in, d_out = module.in_channels, module.out_channels
     else:
-        d_in = d_out = module.normalized_shape[0]  # type: ignore[assignment, index, union-attr]
+        d_in = d_out = module.normalized_shape[0]  # type: ignore[assignment, index]
     channel = 1 if isinstance(module, nn.Conv2d) else -1
     return HookPoint(net, module, path, path, d_in, d_out, slice(0, d_out), channel)
 

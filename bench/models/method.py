@@ -13,10 +13,10 @@ from torch import Tensor
 
 from bench.core.errors import Incompatible, NotMergeable, UsageError
 from bench.core.schema import parse, plain
-from bench.core.spec import Value, identity, omit_default
+from bench.core.spec import Value, identity, omit_default, recorded_as, recorded_name
 from bench.models.view import ModelView, Shape
 
-__all__ = ["Batches", "Method", "Phase", "Shape", "attach", "build", "omit_default", "params", "variant"]
+__all__ = ["Batches", "Method", "Phase", "Shape", "attach", "build", "omit_default", "params", "recorded_as", "variant"]
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
@@ -89,6 +89,11 @@ def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:
     """A method from TOML values or command-line strings, read by the type of each field; all faults at once."""
     hints = get_type_hints(cls)
     fields = [f.name for f in dataclasses.fields(cls)]
+    now = {recorded_name(f): f.name for f in dataclasses.fields(cls)}
+    for old, new in now.items():
+        if old != new and old in settings and new in settings:
+            raise UsageError(f"{name}: {old} is the earlier name of {new}. Give one of the two.")
+    settings = {now.get(key, key): value for key, value in settings.items()}
     for key in settings:
         if key not in fields:
             close = difflib.get_close_matches(key, fields, n=1)

@@ -94,8 +94,8 @@ def _defaults(cls: ast.ClassDef) -> dict[str, str]:
         if "ClassVar" in ast.unparse(line.annotation) or line.value is None:
             continue
         value = line.value
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "omit_default":
-            value = value.args[0]
+        if isinstance(value, ast.Call) and ast.unparse(value.func) in ("omit_default", "recorded_as"):
+            value = value.args[-1]
         defaults[line.target.id] = ast.unparse(value)
     return defaults
 

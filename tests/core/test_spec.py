@@ -9,7 +9,7 @@ from helpers.specs import PROTOCOL, SPEC
 
 from bench.core.errors import UsageError
 from bench.core.schema import parse, plain
-from bench.core.spec import Protocol, RunSpec, identity, omit_default, stream
+from bench.core.spec import Protocol, RunSpec, identity, omit_default, recorded_as, stream
 
 
 def test_the_identity_of_a_run_does_not_change_by_accident() -> None:
@@ -42,6 +42,19 @@ def test_a_younger_field_keeps_old_digests() -> None:
 
     assert identity(Young()) == identity(Old())
     assert identity(Young(dropout=0.1)) != identity(Old())
+
+
+def test_a_renamed_field_keeps_old_digests() -> None:
+    @dataclass(frozen=True)
+    class Old:
+        after: str = "both"
+
+    @dataclass(frozen=True)
+    class Renamed:
+        branches: str = recorded_as("after", "both")
+
+    assert identity(Renamed()) == identity(Old()) == {"after": "both"}
+    assert identity(Renamed("mlp")) == identity(Old("mlp"))
 
 
 def test_canonical_json_is_sorted_tight_and_refuses_nan() -> None:

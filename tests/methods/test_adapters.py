@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from bench.core.errors import Incompatible, UsageError
 from bench.models import registry, static_cost
-from bench.models.method import build
+from bench.models.method import build, params, variant
 from bench.models.view import ModelView
 
 SWIN, VIT = "swin_tiny_patch4_window7_224", "vit_base_patch16_224"
@@ -74,15 +74,15 @@ def agree(net: ModelView, backbone: str, index: int = 1, **functions: object) ->
     torch.testing.assert_close(out, plain(bare(backbone), index, x, **functions), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("after", ["mlp", "both"])
-def test_parallel_adapters_read_what_the_branch_reads(after: str, backbone: str) -> None:
-    net = attached("parallel_adapters", backbone, after=after, hidden=5, scale=3.0)
+@pytest.mark.parametrize("branches", ["mlp", "both"])
+def test_parallel_adapters_read_what_the_branch_reads(branches: str, backbone: str) -> None:
+    net = attached("parallel_adapters", backbone, branches=branches, hidden=5, scale=3.0)
 
     def beside(branch: str):  # type: ignore[no-untyped-def]
         get = getter(net, 1, branch)
         return lambda o, n, x: o + 3.0 * linear(get, "up", linear(get, "down", n).relu())
 
-    agree(net, backbone, mlp=beside("mlp"), attn=beside("attn") if after == "both" else None)
+    agree(net, backbone, mlp=beside("mlp"), attn=beside("attn") if branches == "both" else None)
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -138,10 +138,10 @@ def test_adapters_on_attention_touch_no_mlp(backbone: str) -> None:
     agree(net, backbone, attn=lambda o, n, x: o + linear(get, "up", F.gelu(linear(get, "down", o))))
 
 
-@pytest.mark.parametrize("after", ["both", "mlp"])
+@pytest.mark.parametrize("branches", ["both", "mlp"])
 @pytest.mark.parametrize("norm", [False, True])
-def test_adapter_drop_has_its_adapters_in_the_last_blocks(after: str, norm: bool, backbone: str) -> None:
-    net = attached("adapter_drop", backbone, keep=2, after=after, norm=norm, bias=True)
+def test_adapter_drop_has_its_adapters_in_the_last_blocks(branches: str, norm: bool, backbone: str) -> None:
+    net = attached("adapter_drop", backbone, keep=2, branches=branches, norm=norm, bias=True)
 
     def adapter(branch: str):  # type: ignore[no-untyped-def]
         get = getter(net, 4, branch)
@@ -155,8 +155,8 @@ def test_adapter_drop_has_its_adapters_in_the_last_blocks(after: str, norm: bool
         return series
 
     agree(net, backbone, index=3)
-    agree(net, backbone, index=4, mlp=adapter("mlp"), attn=adapter("attn") if after == "both" else None)
-    assert len(net.pet) == (4 if after == "both" else 2)
+    agree(net, backbone, index=4, mlp=adapter("mlp"), attn=adapter("attn") if branches == "both" else None)
+    assert len(net.pet) == (4 if branches == "both" else 2)
 
 
 def test_adapter_drop_leaves_the_first_five_twelfths_of_the_blocks_alone(backbone: str) -> None:
@@ -180,9 +180,9 @@ def kronecker(get: Get, name: str) -> Tensor:
     ("name", "settings"),
     [
         ("phm_adapter", {}),
-        ("phm_adapter", {"n": 2, "hidden": 6, "rule": "shared", "after": "mlp"}),
+        ("phm_adapter", {"n": 2, "hidden": 6, "rule": "shared", "branches": "mlp"}),
         ("compacter", {}),
-        ("compacter", {"n": 2, "hidden": 6, "rule": "own", "after": "mlp", "norm": True}),
+        ("compacter", {"n": 2, "hidden": 6, "rule": "own", "branches": "mlp", "norm": True}),
     ],
 )
 def test_weights_are_sums_of_kronecker_products(name: str, settings: dict[str, object], backbone: str) -> None:
@@ -198,7 +198,7 @@ def test_weights_are_sums_of_kronecker_products(name: str, settings: dict[str, o
 
         return series
 
-    agree(net, backbone, mlp=adapter("mlp"), attn=None if "after" in settings else adapter("attn"))
+    agree(net, backbone, mlp=adapter("mlp"), attn=None if "branches" in settings else adapter("attn"))
 
 
 @pytest.mark.parametrize(("name", "rule", "distinct"), [("compacter", "shared", 1), ("phm_adapter", "own", 24)])
@@ -222,7 +222,7 @@ def test_kronecker_adapters_start_near_the_identity(backbone: str) -> None:
 
 COUNTS = [
     ("parallel_adapters", {"hidden": 8}, VIT, 156_768),
-    ("parallel_adapters", {"hidden": 8, "after": "both"}, VIT, 313_536),
+    ("parallel_adapters", {"hidden": 8, "branches": "both"}, VIT, 313_536),
     ("adaptformer", {"hidden": 8}, VIT, 156_768),
     ("adaptformer", {}, VIT, 1_189_632),
     ("adaptformer", {}, SWIN, 570_432),
@@ -233,15 +233,15 @@ COUNTS = [
     ("adapters_on_attention", {"hidden": 8, "bias": True}, VIT, 156_768),
     ("adapters_on_attention", {}, SWIN, 1_078_272 // 2),
     ("adapter_drop", {"keep": 12}, SWIN, 1_078_272),
-    ("adapter_drop", {"keep": 12, "after": "mlp", "norm": True, "hidden": 64, "bias": True}, VIT, 1_208_064),
-    ("adapter_drop", {"keep": 1, "after": "mlp", "norm": True, "hidden": 64, "bias": True}, VIT, 100_672),
+    ("adapter_drop", {"keep": 12, "branches": "mlp", "norm": True, "hidden": 64, "bias": True}, VIT, 1_208_064),
+    ("adapter_drop", {"keep": 1, "branches": "mlp", "norm": True, "hidden": 64, "bias": True}, VIT, 100_672),
     ("phm_adapter", {"n": 12}, VIT, 175_680),
     ("phm_adapter", {"n": 12, "sigma": 8}, SWIN, 182_736),
-    ("phm_adapter", {"after": "mlp", "hidden": 64, "rule": "shared"}, VIT, 304_960),
+    ("phm_adapter", {"branches": "mlp", "hidden": 64, "rule": "shared"}, VIT, 304_960),
     ("compacter", {}, VIT, 57_088),
-    ("compacter", {"after": "mlp"}, VIT, 28_576),
-    ("compacter", {"after": "mlp", "hidden": 64, "norm": True}, VIT, 48_384 + 64),  # PEViT, and the rule it left out
-    ("compacter", {"after": "mlp", "hidden": 64, "norm": True, "rule": "fixed"}, VIT, 48_384),
+    ("compacter", {"branches": "mlp"}, VIT, 28_576),
+    ("compacter", {"branches": "mlp", "hidden": 64, "norm": True}, VIT, 48_384 + 64),  # PEViT, and the rule it left out
+    ("compacter", {"branches": "mlp", "hidden": 64, "norm": True, "rule": "fixed"}, VIT, 48_384),
     ("compacter", {"n": 12, "sigma": 8, "rule": "own"}, SWIN, 112_752),
     ("compacter", {"n": 12, "sigma": 8}, SWIN, 31_536),
 ]
@@ -257,10 +257,10 @@ def test_trained_parameters_equal_the_published_integer(
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("parallel_adapters", {"after": "both"}),
+        ("parallel_adapters", {"branches": "both"}),
         ("adaptformer", {"norm": True}),
-        ("adapter_drop", {"after": "mlp", "norm": True, "bias": True, "keep": 3}),
-        ("phm_adapter", {"rule": "shared", "after": "mlp"}),
+        ("adapter_drop", {"branches": "mlp", "norm": True, "bias": True, "keep": 3}),
+        ("phm_adapter", {"rule": "shared", "branches": "mlp"}),
         ("compacter", {"rule": "own", "norm": True, "hidden": 8}),
     ],
 )
@@ -279,7 +279,7 @@ def test_closed_forms_hold_for_the_options(name: str, settings: dict[str, object
         ("adapter_plus", {"drop_path": 1.0}, "drop_path = 1.0 in"),
         ("adapters_on_attention", {"sigma": 0.0}, "sigma = 0.0 must be positive"),
         ("adapter_drop", {"keep": 0}, "keep = 0 must be at least 1"),
-        ("adapter_drop", {"after": "attn"}, "not one of both, mlp"),
+        ("adapter_drop", {"branches": "attn"}, "not one of both, mlp"),
         ("phm_adapter", {"hidden": 6}, "multiple of n = 4"),
         ("compacter", {"n": 0}, "n = 0 must be at least 1"),
     ],
@@ -298,3 +298,16 @@ def test_what_does_not_fit_the_backbone_is_refused_with_the_reason() -> None:
         with pytest.raises(Incompatible, match=reason):
             attached(name, "pocket_vit", **settings)
     attached("compacter", "pocket_swin", n=12)  # its widths are multiples of 12
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier"), [("compacter", "after"), ("repadapter", "before"), ("convpass", "beside")]
+)
+def test_a_hyper_parameter_has_its_earlier_name_in_records_and_is_understood_by_both(name: str, earlier: str) -> None:
+    cls, value = registry.load(name), {"convpass": "attn", "repadapter": "attn", "compacter": "mlp"}[name]
+    method = build(registry.load(name), {earlier: value}, name)
+    assert method == build(cls, {"branches": value}, name)
+    assert params(method)[earlier] == value and "branches" not in params(method)
+    assert variant(method) == f"branches={value}"
+    with pytest.raises(UsageError, match=f"{earlier} is the earlier name of branches"):
+        build(cls, {earlier: value, "branches": value}, name)

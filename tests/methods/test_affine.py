@@ -107,7 +107,7 @@ def test_ssf_starts_from_its_two_normal_distributions() -> None:
         {},
         {"hidden": 4, "groups": 1, "scale": 3.0},
         {"hidden": 8, "groups": 4, "dropout": 0.0},
-        {"before": "attn", "scale": 0.5},
+        {"branches": "attn", "scale": 0.5},
     ],
 )
 def test_repadapter_is_a_grouped_linear_bottleneck_before_qkv_and_fc1(
@@ -131,7 +131,7 @@ def test_repadapter_is_a_grouped_linear_bottleneck_before_qkv_and_fc1(
     same(net, oracle(backbone, before={site: adapter(site) for site in sites}))
 
 
-@pytest.mark.parametrize("settings", [{}, {"rank": 7}, {"before": "attn"}])
+@pytest.mark.parametrize("settings", [{}, {"rank": 7}, {"branches": "attn"}])
 def test_arc_recomposes_one_shared_projection(settings: dict[str, object], backbone: str) -> None:
     net = attached("arc", backbone, **settings)
 
@@ -215,9 +215,9 @@ def test_hydra_adds_a_branch_on_the_input_and_one_on_the_output(settings: dict[s
     [
         ("ssf", {}),
         ("repadapter", {"scale": 0.5}),
-        ("repadapter", {"hidden": 8, "groups": 4, "before": "attn"}),
+        ("repadapter", {"hidden": 8, "groups": 4, "branches": "attn"}),
         ("arc", {}),
-        ("arc", {"rank": 9, "before": "attn"}),
+        ("arc", {"rank": 9, "branches": "attn"}),
         ("rlrr", {}),
         ("rlrr", {"patches": False}),
         ("hydra", {}),
@@ -259,9 +259,9 @@ def test_dropout_acts_in_training_alone(name: str) -> None:
         ("ssf", {}, SWIN, 274_432),
         ("repadapter", {}, VIT, 239_808),
         ("repadapter", {}, SWIN, 313_216),
-        ("repadapter", {"before": "attn"}, VIT, 239_808 // 2),
+        ("repadapter", {"branches": "attn"}, VIT, 239_808 // 2),
         ("arc", {}, VIT, 96_432),
-        ("arc", {"before": "attn"}, VIT, 48_216),
+        ("arc", {"branches": "attn"}, VIT, 48_216),
         ("rlrr", {"patches": False}, VIT, 287_232),
         ("rlrr", {}, VIT, 288_768),
         ("hydra", {}, VIT, 239_712),
@@ -283,7 +283,7 @@ def test_trained_parameters_equal_the_published_integer(
         ("repadapter", {"dropout": 1.0}, "dropout = 1.0 in"),
         ("arc", {"rank": 0}, "rank = 0 must be at least 1"),
         ("hydra", {"scale": 0.0}, "scale = 0.0 not zero"),
-        ("arc", {"before": "mlp"}, "before"),
+        ("arc", {"branches": "mlp"}, "branches"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, settings: dict[str, object], told: str) -> None:

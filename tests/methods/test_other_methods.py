@@ -91,7 +91,7 @@ def convolved(x: Tensor, grid: tuple[int, int], prefix: int, conv: Callable[[Ten
 
 
 @pytest.mark.parametrize("backbone", ["pocket_vit", "pocket_swin", "oblong"])
-@pytest.mark.parametrize("settings", [{}, {"hidden": 5, "scale": 0.1, "xavier": True}, {"beside": "attn"}])
+@pytest.mark.parametrize("settings", [{}, {"hidden": 5, "scale": 0.1, "xavier": True}, {"branches": "attn"}])
 def test_convpass_is_a_convolutional_bottleneck_beside_each_branch(settings: dict[str, object], backbone: str) -> None:
     net = attached("convpass", backbone, **settings)
     block = net.blocks[1]
@@ -122,7 +122,7 @@ def test_convpass_is_a_convolutional_bottleneck_beside_each_branch(settings: dic
     n2 = inner.norm2(h)  # type: ignore[operator]
     expected = h + inner.mlp(n2) + bypass("mlp")(n2)  # type: ignore[operator]
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
-    assert len(net.pet) == len(net.blocks) * (1 if settings.get("beside") == "attn" else 2)
+    assert len(net.pet) == len(net.blocks) * (1 if settings.get("branches") == "attn" else 2)
 
 
 @pytest.mark.parametrize("xavier", [False, True])
@@ -262,7 +262,7 @@ def test_dtl_refuses_backbones_of_several_widths_and_a_start_behind_the_last_blo
     ("name", "settings", "backbone", "expected"),
     [
         ("convpass", {}, VIT, 327_552),
-        ("convpass", {"beside": "attn"}, VIT, 163_776),
+        ("convpass", {"branches": "attn"}, VIT, 163_776),
         ("convpass", {}, SWIN, 437_504),
         ("sct", {}, VIT, 111_744),
         ("dtl", {}, VIT, 36_864),
@@ -282,7 +282,7 @@ def test_trained_parameters_equal_the_published_integer(
     ("name", "settings", "told"),
     [
         ("convpass", {"hidden": 0}, "hidden must be at least 1"),
-        ("convpass", {"beside": "mlp"}, "beside"),
+        ("convpass", {"branches": "mlp"}, "branches"),
         ("sct", {"fraction": 1.5}, "fraction must lie in"),
         ("sct", {"batches": 0}, "batches be at least 1"),
         ("dtl", {"rank": 0}, "rank = 0 must be at least 1"),

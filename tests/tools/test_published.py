@@ -18,7 +18,7 @@ from bench.tools.published import Compared, Row
 SWIN, SWIN_B = "swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224"
 VIT, CLIP = "vit_base_patch16_224", "vit_base_patch32_clip_quickgelu_224"
 HEAD_100, HEAD_345, HEAD_ELEVATER = 100 * 769, 345 * 769, Decimal("29523.15")  # the last: 513 x 57.55
-RELEASED = "after=mlp norm=true hidden=64 bias=true"  # PEViT's adapter
+RELEASED = "branches=mlp norm=true hidden=64 bias=true"  # PEViT's adapter
 
 # method, settings, backbone, head, trained parameters
 NAMED = [
@@ -31,7 +31,7 @@ NAMED = [
     ("vpt_deep", "prompts=100", SWIN, HEAD_100, 518_500),
     ("adapter_drop", f"keep=12 {RELEASED}", CLIP, HEAD_ELEVATER, 1_237_587),  # the six of PEViT's README
     ("lora", "rank=4", CLIP, HEAD_ELEVATER, 176_979),
-    ("compacter", "after=mlp hidden=64 norm=true rule=fixed", CLIP, HEAD_ELEVATER, 77_907),
+    ("compacter", "branches=mlp hidden=64 norm=true rule=fixed", CLIP, HEAD_ELEVATER, 77_907),
     ("kadaptation", "", CLIP, HEAD_ELEVATER, 79_699),
     ("full", "", CLIP, HEAD_ELEVATER + 512 * 768, 87_878_739),  # and the projection to 512 features
     ("linear_probe", "", CLIP, HEAD_ELEVATER, 29_523),
@@ -83,8 +83,8 @@ SHAPES = {
         ("adapters", "hidden=8 bias=true", 313_536),
         ("adapters", "hidden=64 bias=true", 2_379_264),
         ("adapters_on_attention", "hidden=8 bias=true", 156_768),
-        ("adapter_drop", "keep=12 after=mlp hidden=8 bias=true", 156_768),
-        ("adapter_drop", "keep=12 after=mlp hidden=96 bias=true", 1_779_840),
+        ("adapter_drop", "keep=12 branches=mlp hidden=8 bias=true", 156_768),
+        ("adapter_drop", "keep=12 branches=mlp hidden=96 bias=true", 1_779_840),
         ("adapter_drop", f"keep=1 {RELEASED}", 100_672),
         ("adapter_plus", "", 165_984),
         ("adaptformer", "hidden=8", 156_768),
@@ -103,17 +103,17 @@ SHAPES = {
         ("fact_tk", "rank=16", 30_976),
         ("fact_tk", "rank=32", 86_528),
         ("convpass", "", 327_552),
-        ("convpass", "beside=attn", 163_776),
+        ("convpass", "branches=attn", 163_776),
         ("repadapter", "", 239_808),
         ("compacter", "", 57_088),
-        ("compacter", "after=mlp", 28_576),
+        ("compacter", "branches=mlp", 28_576),
         ("phm_adapter", "n=12", 175_680),
-        ("phm_adapter", "hidden=64 after=mlp rule=shared", 304_960),
+        ("phm_adapter", "hidden=64 branches=mlp rule=shared", 304_960),
         ("kadaptation", "n=32", 50_176),
         ("kadaptation", "n=4", 46_144),
         ("kadaptation", "n=4 slow=full", 46_208),
         ("arc", "", 96_432),
-        ("arc", "before=attn", 48_216),
+        ("arc", "branches=attn", 48_216),
         ("rlrr", "patches=false", 287_232),
         ("rlrr", "", 288_768),
         ("sct", "", 111_744),
