@@ -125,7 +125,7 @@ def test_repadapter_is_a_grouped_linear_bottleneck_before_qkv_and_fc1(
 
         return f
 
-    parts = ("attn.qkv",) if settings.get("before") == "attn" else ("attn.qkv", "mlp.fc1")
+    parts = ("attn.qkv",) if settings.get("branches") == "attn" else ("attn.qkv", "mlp.fc1")
     sites = [f"{block.path}.{part}" for block in net.blocks for part in parts]
     assert len(net.pet) == len(sites)
     same(net, oracle(backbone, before={site: adapter(site) for site in sites}))
@@ -139,7 +139,7 @@ def test_arc_recomposes_one_shared_projection(settings: dict[str, object], backb
         p = net.pet[path.replace(".", "_")]
         return lambda x: x + x @ (p.U @ torch.diag(p.c) @ p.U.T) + p.b  # type: ignore[union-attr, operator, arg-type]
 
-    parts = ("attn.qkv",) if settings.get("before") == "attn" else ("attn.qkv", "mlp.fc1")
+    parts = ("attn.qkv",) if settings.get("branches") == "attn" else ("attn.qkv", "mlp.fc1")
     sites = [f"{block.path}.{part}" for block in net.blocks for part in parts]
     assert len(net.pet) == len(sites)
     same(net, oracle(backbone, before={site: adapter(site) for site in sites}))
