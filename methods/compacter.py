@@ -9,10 +9,10 @@ identity, not at it. W is never formed: x is read by the t_i, mixed by A, writte
 
 Karimi Mahabadi, Henderson, Ruder, "Compacter: Efficient Low-Rank Hypercomplex Adapter Layers", NeurIPS 2021,
 arXiv 2106.04647, section 3; `branches=mlp` is its Compacter++. `rule=own` gives every layer a rule of its own, as in
-the code of Marouf et al. (MiMi). PEViT's layout is `branches=mlp hidden=64 norm=true`; its code leaves the rule untrained
-by mistake, which `rule=fixed` does on purpose, for its published count, and draws it uniform in +-1, as `rule_std=0.58`
-does in scale: what is fixed must not start small. `rule_std` is 1e-4 in the configurations of the paper's runs and 0.01
-in the class that they configure; the paper names none.
+the code of Marouf et al. (MiMi). PEViT's layout is `branches=mlp hidden=64 norm=true`; its code leaves the rule
+untrained by mistake, which `rule=fixed` does on purpose, for its published count, and draws it uniform in +-1, as
+`rule_std=0.58` does in scale: what is fixed must not start small. `rule_std` is 1e-4 in the configurations of the
+paper's runs and 0.01 in the class that they configure; the paper names none.
 Ours differs: layer norms stay frozen, and gelu is exact, not its tanh form.
 """
 
