@@ -209,6 +209,7 @@ def load_tuned(run: str, path: PathLike = "results", *, weights: str | None = No
         classes=record.cost.params.head // (width + 1),
         weights=weights or spec.weights,
         image_size=spec.protocol.image_size,
+        precision=spec.protocol.precision,
     )
     if backbones.weights_digest(model) != record.provenance.weights_sha256:
         raise UsageError(f"The weights of {spec.backbone} here are not those that {inspect.title(spec)} was made with.")

@@ -29,10 +29,11 @@ from bench.data import prepare
 from bench.data.items import ImageList, open_image
 from bench.data.prepare import Transform
 from bench.data.readers.image_tree import SUFFIXES
+from bench.data.splits import ArraySplit
 from bench.models import backbones
 from bench.models.families import build_view
 from bench.models.view import ModelView
-from bench.training import inference
+from bench.training.inference import Pixels
 
 WORKERS = 2
 SIZE = 224
@@ -85,7 +86,8 @@ def draw(folder: Path, count: int = 512) -> None:
 
 
 def from_array(net: ModelView, images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:
-    return (inference.normalise(net, images[np.array(batch)]) for batch in batches)
+    pixels = Pixels(net, ArraySplit(images, np.zeros(len(images), np.int64)))
+    return (pixels(torch.tensor(batch)) for batch in batches)
 
 
 def as_bytes(images: np.ndarray, batches: Iterable[list[int]]) -> Iterator[Tensor]:

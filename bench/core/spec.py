@@ -20,6 +20,9 @@ NAME_BYTES = 200
 
 Value = bool | int | float | str | tuple[str, ...] | None
 
+Precision = Literal["fp32", "bf16"]
+"""float32; or bfloat16 autocast, where weights, their updates and the loss stay float32 and products do not."""
+
 
 def omit_default(default: Any) -> Any:
     """A dataclass field born after records exist: at `default` it stays out of the hash, so old digests stand."""
@@ -62,7 +65,7 @@ class Protocol:
     image_size: int | None = None  # None: the backbone's own input size
     label_smoothing: float = 0.0
     clip_norm: float | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"  # of training and scoring alike
     resize: Literal["squash", "crop"] = omit_default("squash")  # an image to its square: as a whole, or its centre
     augment: Literal["none", "mimi"] = omit_default("none")  # of training images, on the device: bench.data.augment
     shots: int | None = omit_default(None)  # images per class, drawn by the run's seed; None: all

@@ -18,13 +18,13 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from timm.layers.config import set_fused_attn
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from bench.core.errors import UsageError, unknown
 from bench.models import cvt
+from bench.models.attention import choose_attention
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 HEAD = ("head.", "classifier.")  # of the names of a head's tensors, ours and Hugging Face's
@@ -64,7 +64,13 @@ POCKET = {
 
 
 def create(
-    name: str, *, classes: int, weights: str = "pretrained", device: str = "cpu", image_size: int | None = None
+    name: str,
+    *,
+    classes: int,
+    weights: str = "pretrained",
+    device: str = "cpu",
+    image_size: int | None = None,
+    precision: str = "fp32",
 ) -> nn.Module:
     """The backbone with a fresh head of `classes` outputs, in eval mode on `device`, for images of `image_size` pixels.
 
@@ -72,9 +78,8 @@ def create(
 
     `weights` is "pretrained", "random", or the path of a safetensors file with the backbone's own keys. What depends on
     the image size is then resampled as timm does with weights from the hub: position embeddings and Swin's tables.
-    Attention is fused on an accelerator; on a CPU the plain products train twice as fast at these sizes.
+    `precision`, "fp32" or "bf16", is what it will be computed in: the faster attention there is chosen.
     """
-    set_fused_attn(device != "cpu")
     if name in POCKET:
         pocket = POCKET[name]
         model = pocket.build(num_classes=classes)
@@ -95,6 +100,7 @@ def create(
         )
     if weights not in ("pretrained", "random"):
         _load(model, Path(weights), name)
+    choose_attention(model, device, precision)
     return model.to(device).eval()
 
 

@@ -156,7 +156,7 @@ def _run(
 
     test = load_test(job, protocol, size, trained)
     begin = time.perf_counter()
-    logits = inference.predict(trained.reported, test)
+    logits = inference.predict(trained.reported, test, protocol.precision)
     inference_rate = len(test) / (time.perf_counter() - begin)
     files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
     if job.keep_delta:
@@ -185,7 +185,9 @@ def _run(
             Milestone(
                 name=snapshot.name,
                 epoch=snapshot.epoch,
-                score=score if snapshot.net is trained.reported else inference.evaluate(snapshot.net, test, metric),
+                score=score
+                if snapshot.net is trained.reported
+                else inference.evaluate(snapshot.net, test, metric, protocol.precision),
                 params=_params(snapshot.net, largest, trained.params_with_grad),
                 storage_bytes=cost.storage(snapshot.net),
                 unmerged=cost.compute(snapshot.net, size),

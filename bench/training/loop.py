@@ -88,7 +88,7 @@ def fit(
     total = sum(phase.epochs for phase in phases)
     while run.phase < len(phases):
         phase = phases[run.phase]
-        loader, optimizer = BatchLoader(net, train, augments(protocol.augment)), make_optimizer(net, protocol)
+        loader, optimizer = _loader(net, train, protocol), make_optimizer(net, protocol)
         run.restore_optimizer_state(optimizer)
         run.max_trainable_params = max(
             run.max_trainable_params, sum(p.numel() for p in net.trainable_parameters().values())
@@ -100,7 +100,7 @@ def fit(
             if not math.isfinite(loss):
                 raise Diverged(f"The loss was {loss} in epoch {len(run.epochs) + 1}: training has diverged.")
             seconds = time.perf_counter() - began
-            val_score = evaluate(net, val, metric) if val is not None else None
+            val_score = evaluate(net, val, metric, protocol.precision) if val is not None else None
             run.epoch += 1
             run.epochs.append(Epoch(run.phase, loss, lr, seconds, val_score))
             better = val_score is not None and (run.best is None or val_score > run.best.score)
@@ -186,13 +186,11 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr
         run.batches_seen += 1
-        logits, labels = loader(index, protocol.precision, seed + run.batches_seen)
+        logits, labels = loader(index, seed + run.batches_seen)
         loss = loss_of(logits, labels, protocol.label_smoothing)
         loss.backward()
         if run.step < 3:
-            for name, p in net.trainable_parameters().items():
-                if name not in run.params_with_grad and p.grad is not None and bool(p.grad.any()):
-                    run.params_with_grad[name] = p.numel()
+            _note_gradients(run)
         if protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(net.trainable_parameters().values(), protocol.clip_norm)
         optimizer.step()
@@ -200,6 +198,24 @@ def _epoch(
         loss_sum += loss.detach() * len(index)
         run.step += 1
     return float(loss_sum) / images, lr
+
+
+def _loader(net: ModelView, train: ArraySplit, protocol: Protocol) -> BatchLoader:
+    return BatchLoader(net, train, augments(protocol.augment), protocol.precision)
+
+
+def _note_gradients(run: TrainingState) -> None:
+    """Which tensors have received a gradient that is not zero: one round trip to an accelerator for all of them."""
+    fresh = {
+        name: p
+        for name, p in run.net.trainable_parameters().items()
+        if name not in run.params_with_grad and p.grad is not None
+    }
+    if fresh:
+        touched = torch.stack([p.grad.any() for p in fresh.values() if p.grad is not None]).tolist()
+        run.params_with_grad |= {
+            name: p.numel() for (name, p), any_ in zip(fresh.items(), touched, strict=True) if any_
+        }
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

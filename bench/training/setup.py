@@ -39,6 +39,7 @@ def prepare_model(job: Job) -> ModelView:
         weights=weights,
         device=job.device,
         image_size=job.spec.protocol.image_size,
+        precision=job.spec.protocol.precision,
     )
     net = build_view(model)
     draw_head(net, stream(job.spec, "head"))

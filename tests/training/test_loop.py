@@ -113,7 +113,7 @@ def test_the_best_validation_epoch_is_reported_where_the_protocol_says_so(monkey
     scores = iter([0.2, 0.9, 0.4])
     heads = []
 
-    def scored(net: ModelView, data: ArraySplit, metric: str) -> float:
+    def scored(net: ModelView, data: ArraySplit, metric: str, precision: str) -> float:
         heads.append(net.head.weight.detach().clone())
         return next(scores)
 
@@ -172,8 +172,8 @@ def test_the_test_split_opens_for_a_finished_training_only() -> None:
 def test_pixels_are_normalised_by_the_checkpoint_and_never_changed() -> None:
     net, _ = net_with("linear_probe")
     before = DATA.images.copy()
-    x = inference.normalise(net, DATA.images[:2])
-    assert torch.equal(x, inference.normalise(net, DATA.images[:2]))
+    x = inference.Pixels(net, DATA)(torch.arange(2))
+    assert torch.equal(x, inference.Pixels(net, DATA)(torch.arange(2)))
     assert np.array_equal(before, DATA.images)
     assert float(x[1, 2, 3, 4]) == pytest.approx((DATA.images[1, 3, 4, 2] / 255 - 0.4465) / 0.2616, abs=1e-5)
 

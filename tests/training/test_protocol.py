@@ -18,8 +18,9 @@ from bench.data.root import default_data_root
 from bench.data.splits import ArraySplit, Sealed, Splits
 from bench.models.method import build
 from bench.models.registry import load
-from bench.training import inference, loop
+from bench.training import loop
 from bench.training.execute import execute
+from bench.training.inference import Pixels
 from bench.training.job import make_job
 from bench.training.setup import apply_split_rules, phases_of, prepare_model, transform
 
@@ -123,7 +124,8 @@ def test_a_run_with_augmentation_sees_the_centre_of_larger_images_in_the_test(so
     assert transform(protocol, 32).size == 37
     net = prepare_model(job)
     images = np.random.default_rng(0).integers(0, 256, (2, 37, 37, 3), dtype=np.uint8)
-    assert torch.equal(inference.normalise(net, images), inference.normalise(net, images[:, 2:34, 2:34]))
+    large, centre = (ArraySplit(each, np.zeros(2, np.int64)) for each in (images, images[:, 2:34, 2:34]))
+    assert torch.equal(Pixels(net, large)(torch.arange(2)), Pixels(net, centre)(torch.arange(2)))
 
 
 def test_a_backbone_that_cannot_see_the_protocols_size_is_refused(source: folder.ImageFolder) -> None:

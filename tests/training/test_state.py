@@ -193,7 +193,7 @@ def test_a_run_cut_in_its_evaluation_leaves_the_record_of_one_that_was_not(
     whole = perform(job(source, name), Store(tmp_path / "whole"), settings)
     store, asked, predict = Store(tmp_path / "cut"), job(source, name), inference.predict
 
-    def stop(net: ModelView, data: ArraySplit) -> np.ndarray:
+    def stop(net: ModelView, data: ArraySplit, precision: str) -> np.ndarray:
         raise Preempted
 
     monkeypatch.setattr(inference, "predict", stop)
