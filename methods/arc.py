@@ -3,7 +3,7 @@
     f_l(x) = x + U diag(c_l) U^T x + b_l      U: (M, r), one for attention, one for the MLP  c_l: (r)  b_l: (M)
 
 x is the norm's output; the up-projection is the down-projection transposed; r = 50. Dropout acts on diag(c) U^T x.
-U is Xavier-uniform, c and b start at zero, so the model starts as the frozen one. After training f folds into the
+U is Xavier-uniform, c and b start at zero, so the model starts as the frozen one. After training f merges into the
 linear behind it exactly: W' = W (I + U diag(c) U^T), b' = b + W b_l. A Swin has one pair of U for every width.
 
 Dong et al., "Efficient Adaptation of Large Vision Transformer via Adapter Re-Composing", NeurIPS 2023,

@@ -2,7 +2,7 @@
 
     x + attn(norm1(x))      all of attn trained: q, k, v, the projection, relative-position tables; norm1 frozen
 
-The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training. Like full
+The model starts as the frozen one and keeps its shape, so there is nothing to merge after training. Like full
 fine-tuning it takes a smaller learning rate than methods that train few or new parameters: `lr_factor` times the
 protocol's.
 

@@ -2,7 +2,7 @@
 
     y = W x + b      W frozen, b trained, for every linear, convolution and norm that has a b
 
-The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training.
+The model starts as the frozen one and keeps its shape, so there is nothing to merge after training.
 
 Ben Zaken, Goldberg, Ravfogel, "BitFit", ACL 2022, arXiv 2106.10199, section 3.
 `tables` also trains Swin's relative-position bias tables. They are weights by name only: counts published for Swin

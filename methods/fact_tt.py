@@ -4,7 +4,7 @@
 
 j runs over the d x d slices of L blocks: q, k, v, o, four of fc1 and four of fc2 each. V starts at zero, so the model
 starts as the frozen one; U and every Sigma_j are Kaiming-uniform (a = sqrt 5). Dropout acts between Sigma_j and V.
-After training the updates fold into the weights exactly.
+After training the updates merge into the weights exactly.
 
 Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023, arXiv 2212.03145
 (its U is our U transposed: the paper multiplies from the right). It chooses r up to 16 and s in 0.01 ... 100 for each

@@ -4,7 +4,7 @@
 
 A_p: (r, d_in)  A_s: (r, d_out)  B: (d_out, r)  a: (r)  b_p, b_s: (d_out); r = 2. The parallel branch reads the layer's
 input, the sequential one its output y. A is Xavier-uniform, B and the biases start at zero, so the model starts as the
-frozen one. After training both fold into the layer exactly: W' = W + s (B_p A_p + B_s A_s W), and b' likewise.
+frozen one. After training both merge into the layer exactly: W' = W + s (B_p A_p + B_s A_s W), and b' likewise.
 
 Kim et al., "Hydra: Multi-head Low-rank Adaptation for Parameter Efficient Fine-tuning", arXiv 2309.06922, section 3.
 Ours differs: s is 1 and there is no dropout; the paper's runs search both per task.

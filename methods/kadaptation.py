@@ -6,8 +6,8 @@
 The slow weights A_i are shared by all layers, one set for each target; with `slow=rank1` A_i = a_i b_i. The fast
 weights u_i, v_i belong to one layer and target, the bias b to one layer, common to q, k and v. u_i and b start at zero,
 so the model starts as the frozen one; v_i and a_i, b_i (or A_i) are Kaiming-uniform (a = sqrt 5), like A of LoRA.
-dW is never formed: with A_i = a_i b_i it is n r columns a_i (x) u_i times n r rows b_i (x) v_i. After training it folds
-into W exactly.
+dW is never formed: with A_i = a_i b_i it is n r columns a_i (x) u_i times n r rows b_i (x) v_i. It merges into W
+exactly after training.
 
 He et al., "Parameter-efficient Model Adaptation for Vision Transformers", AAAI 2023, arXiv 2203.16329, eq. 4 with the
 remarks behind it: A_i of low rank, and a bias. Its counts are those of n = 32, r = 1 with both; `n=None` is the largest

@@ -3,7 +3,7 @@
     y = gamma * (x - mean) / std + beta      gamma, beta: (M), trained in every LayerNorm of the backbone
 
 That is the two of every block and the final one, and where the backbone has them those of the patch embedding and of
-the patch merging. The model starts as the frozen one and keeps its shape: there is nothing to fold in after training.
+the patch merging. The model starts as the frozen one and keeps its shape: there is nothing to merge after training.
 
 Basu et al., "Strong Baselines for Parameter Efficient Few-Shot Fine-tuning", AAAI 2024, arXiv 2304.01917; the baseline
 "LayerNorm tuning" of He et al., "Parameter-efficient Model Adaptation for Vision Transformers", AAAI 2023, arXiv

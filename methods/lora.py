@@ -3,7 +3,7 @@
     y = W x + (alpha / r) B A x      A: (r, d_in)  B: (d_out, r)
 
 B starts at zero, so the model starts as the frozen one; A is Kaiming-uniform (a = sqrt 5). Dropout acts on what A
-reads. After training the update folds into W exactly.
+reads. After training the update merges into W exactly.
 
 Hu et al., "LoRA", ICLR 2022, arXiv 2106.09685, eq. 3; q and v as in its section 4.2. Each target has its own A and B
 (one A for a fused qkv is another method of the same size). `bias=lora_only` also trains the bias vector of every

@@ -3,7 +3,7 @@
     y = W x + (alpha / r) B A x      A: (r, d_in), fixed  B: (d_out, r), trained
 
 B starts at zero, so the model starts as the frozen one; A is Kaiming-uniform (a = sqrt 5), drawn once for each linear
-and stored with what is trained. After training the update folds into W exactly.
+and stored with what is trained. After training the update merges into W exactly.
 
 He et al., "Parameter-efficient Model Adaptation for Vision Transformers", AAAI 2023, arXiv 2203.16329, baselines.
 The paper gives neither rank nor scale: its counts are those of r = 4 on q and v; ours starts at alpha / r = 1.

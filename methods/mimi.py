@@ -20,8 +20,8 @@ on either side, hence 2 M_i. The rows of its table 2 (scores are defined in meth
     Local SA           scope=local: its numbers are those of TINA's "Local L1(w)"; SparseAdapter itself is a method
 
 Rows without "iter." take iterative=false: adapters that start at sigma (1 - rho) short of the target, of which rho is
-removed once, after the first stretch. SNIP and GraSP, which are defined at initialisation, remove it before training.
-The stretches and the neurons left stay the same for all.
+removed once, after the first phase. SNIP and GraSP, which are defined at initialisation, remove it before training.
+The phases and the neurons left stay the same for all.
 Ours differs: a new optimiser in every cycle, where the released code keeps its moments (the paper is silent). On a ViT
 the released code never calls the adapter behind attention; ours does.
 """

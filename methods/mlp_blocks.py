@@ -2,7 +2,7 @@
 
     x + mlp(norm2(x))      mlp(n) = W_2 gelu(W_1 n + b_1) + b_2      W_1: (r M, M)  W_2: (M, r M), norm2 frozen
 
-The model starts as the frozen one and keeps its shape, so there is nothing to fold in after training. Like full
+The model starts as the frozen one and keeps its shape, so there is nothing to merge after training. Like full
 fine-tuning it takes a smaller learning rate than methods that train few or new parameters: `lr_factor` times the
 protocol's.
 

@@ -4,7 +4,7 @@
 
 x is the norm's output, which q, k and v, or fc1, read; h = 8, g = 2. Nothing but dropout, on A x + a, stands between A
 and B. B and the biases start at zero, so the model starts as the frozen one; A is Xavier-uniform. After training f
-folds into the linear behind it exactly: W' = W (I + s B A), b' = b + s W (B a + b_B).
+merges into the linear behind it exactly: W' = W (I + s B A), b' = b + s W (B a + b_B).
 
 Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", arXiv 2302.08106, section 3
 (the published 0.22 M on ViT-B leaves the biases out).

@@ -5,7 +5,7 @@
 for q, k, v, proj, fc1 and fc2, each with its own c, l and shift t; every layer norm gets a scale and a shift as in SSF.
 The patch convolution gets one too. c and l are Kaiming-uniform, c in +-sqrt(6 / d_in) and l in +-sqrt 6, so that an
 entry of l c^T starts with a deviation of 2 / sqrt(d_in), 0.07 at a width of 768: small, not zero; t starts at zero.
-After training all of it folds into the layers exactly.
+After training all of it merges into the layers exactly.
 
 Dong et al., "Low-Rank Rescaled Vision Transformer Fine-Tuning: A Residual Design Approach", CVPR 2024,
 arXiv 2403.19067, section 3; the start is that of the released code. `patches=false` leaves the patch convolution as it

@@ -4,7 +4,7 @@
 
 after the patch convolution, every layer norm and every linear of every block: norm1, qkv, proj, norm2, fc1 (before its
 activation), fc2, and the last norm; in a Swin also the patch norm and the norm in front of every patch merging.
-gamma starts from N(1, 0.02), beta from N(0, 0.02): near the identity, not at it. After training each pair folds into
+gamma starts from N(1, 0.02), beta from N(0, 0.02): near the identity, not at it. After training each pair merges into
 its layer exactly: W' = diag(gamma) W, b' = gamma * b + beta.
 
 Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022, arXiv 2210.08823, section 3.2.

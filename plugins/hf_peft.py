@@ -8,7 +8,7 @@
     pip install peft
     bench run --method hf_peft --set kind=ia3 --plugin plugins/hf_peft.py
 
-With each kind the model starts as the frozen one and the update folds into the weights. PEFT puts layers of its own in
+With each kind the model starts as the frozen one and the update merges into the weights. PEFT puts layers of its own in
 place of the targets, so that the trained tensors have PEFT's names and do not stand under `pet`. There is no BOFT:
 without its CUDA extension PEFT makes OFT of it.
 

@@ -1,4 +1,4 @@
-"""The forward hooks behind the anatomy's verbs. Classes, not closures: a deep copy takes its own module along."""
+"""The forward hooks behind the verbs of hook points. Classes, not closures: a deep copy takes its own module along."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Hook:
         self.module, self.columns, self.channel = module, columns, channel
 
     def read(self, y: Tensor) -> Tensor:
-        """The slot's columns of y, channels last."""
+        """The hook point's columns of y, channels last."""
         return y.movedim(self.channel, -1)[..., self.columns]
 
     def write(self, y: Tensor, part: Tensor) -> Tensor:
-        """y with the slot's columns replaced."""
+        """y with the hook point's columns replaced."""
         if part.shape[-1] < y.shape[self.channel]:
             y = y.movedim(self.channel, -1)
             start, stop = self.columns.start, self.columns.stop

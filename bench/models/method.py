@@ -25,7 +25,7 @@ call: for methods that look at data to choose or to score something."""
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with its own optimiser and learning-rate schedule; `then` runs after its last step."""
+    """A part of training with its own optimiser and learning-rate schedule; `then` runs after its last step."""
 
     epochs: int
     name: str = "train"
@@ -54,7 +54,7 @@ class Method(ABC):
         return (Phase(epochs),)
 
     def merge(self, net: ModelView) -> None:
-        """Folds the trained update into the frozen weights. Raises NotMergeable where that cannot be done exactly."""
+        """Merges the trained update into the frozen weights. Raises NotMergeable where that cannot be done exactly."""
         if not self.merges:
             raise NotMergeable(f"{type(self).__name__} cannot be merged into the backbone.")
         net.merge()

@@ -15,7 +15,7 @@ from bench.models.view import ModelView
 
 
 @dataclass(frozen=True)
-class Folded:
+class UnmergedMerged:
     """A number before and after the method is merged into the backbone; None where it cannot be."""
 
     unmerged: int
@@ -32,9 +32,9 @@ class CountedParams:
 @dataclass(frozen=True)
 class Counted:
     params: CountedParams
-    macs: Folded
-    flops: Folded
-    flops_linear_conv: Folded  # attention products left out, as most papers count
+    macs: UnmergedMerged
+    flops: UnmergedMerged
+    flops_linear_conv: UnmergedMerged  # attention products left out, as most papers count
     flops_counter: str
     storage_bytes: Storage
 
@@ -58,9 +58,9 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
     other = cost.compute(merged, size) if merged else None
     return Counted(
         params=_counted_params(net),
-        macs=Folded(own.macs, other.macs if other else None),
-        flops=Folded(own.flops, other.flops if other else None),
-        flops_linear_conv=Folded(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
+        macs=UnmergedMerged(own.macs, other.macs if other else None),
+        flops=UnmergedMerged(own.flops, other.flops if other else None),
+        flops_linear_conv=UnmergedMerged(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
         flops_counter=cost.COUNTER,
         storage_bytes=cost.storage(net),
     )

@@ -99,7 +99,7 @@ class TunedModel:
             self._unfreezing(lambda: then(self.view, batches))
 
     def merge(self) -> None:
-        """Folds the trained update into the backbone's weights, in place: the model has its own modules again.
+        """Merges the trained update into the backbone's weights, in place: the model has its own modules again.
 
         Raises NotMergeable where that cannot be done exactly; the model is then as it was.
         """

@@ -264,7 +264,7 @@ class ModelView:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Folds every added module into the layer it sits on, and removes it.
+        """Merges every added module into the layer it sits on, and removes it.
 
         From the layer outwards: on its output what reads the base output first, then the others as they were added; on
         its input the last one first, which the layer reads directly. A module can be merged if it has

@@ -26,7 +26,7 @@ DEFAULT_VAL_SHARE = 0.2  # of each class, where the protocol needs a validation 
 
 
 def prepare_model(job: Job) -> ModelView:
-    """The backbone, dissected, with a head drawn from the "head" stream and the method attached.
+    """The backbone with its hook points, a head drawn from the "head" stream and the method attached.
 
     Raises Incompatible or UnsupportedBackbone where the method does not fit the backbone, BackboneChanged where it
     changed frozen tensors, UsageError where the weights cannot be had.
