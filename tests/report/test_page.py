@@ -461,6 +461,29 @@ def test_published_numbers_stand_in_the_table_without_a_rank(driver: Any, tmp_pa
     assert shown.text("#reported tbody tr").split()[-9:-7] == ["−9.5".replace("−", "-"), "60.0"]
 
 
+def test_published_means_stand_on_the_plot_at_the_cost_of_the_row_they_are_of(driver: Any, tmp_path: Path) -> None:
+    for method in ("lora", "bitfit"):
+        for key in KEYS:
+            Store(tmp_path).write(make(method, key, 0, 0.5))
+    rows = [("lora", "pocket_vit", 60.0), ("bitfit", "pocket_swin", 70.0), ("ghost", "pocket_vit", 80.0)]
+    lines = "".join(f"Ann 2024,{m},,{b},pocket/{key},{score}\n" for m, b, score in rows for key in KEYS)
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text(f"source,method,variant,backbone,dataset,accuracy\n{lines}")
+    assert main(["join", "--reported", str(theirs), "--out", str(tmp_path)]) == 0
+    assert main(["page", "--out", str(tmp_path)]) == 0
+    shown = Page(driver, tmp_path / "board.html", "view=plot")
+    printed = "return [...document.querySelectorAll('#plot .printed')].map((p) => [p.getAttribute('aria-label'), p.querySelector('circle').getAttribute('cx'), +p.querySelector('circle').getAttribute('cy')])"
+    assert shown.run(printed) == []
+    shown.click("published")
+    ((label, across, height),) = shown.run(printed)  # of another backbone, or without a row here: no cost to stand at
+    assert label == "lora: 60, reported by Ann 2024"
+    found = shown.run("return document.querySelector('.mark[data-label=lora] path').getAttribute('d')")
+    x, y = map(float, re.match(r"M([\d.]+) ([\d.]+)", found).groups())  # type: ignore[union-attr]
+    assert float(across) == pytest.approx(x, abs=1e-6) and height < y
+    shown.choose("axis-y", "gflops_merged")
+    assert shown.run(printed) == []
+
+
 def large() -> list[Record]:
     """60 methods x 20 datasets x 3 seeds, a hundred epochs each."""
     rng = np.random.default_rng(0)

@@ -15,9 +15,12 @@ bench.reported = (() => {
     }).sort((a, b) => (missing(a.mean) || missing(b.mean) ? missing(a.mean) - missing(b.mean) : b.mean - a.mean));
   }
 
-  // The same method and variant on this board, and what it scores more or less than is printed.
+  // The row of the same method and variant, where the board is of the same backbone.
+  const measured = (p) => state.shown().rows.find((r) => r.row.method === p.method && r.row.variant === (p.variant || "default") && state.backbone().name === p.backbone);
+
+  // What it scores more or less than is printed.
   function gap(p) {
-    const own = state.shown().rows.find((r) => r.row.method === p.method && r.row.variant === (p.variant || "default") && state.backbone().name === p.backbone);
+    const own = measured(p);
     return own ? own.mean - p.mean : NaN;
   }
 
@@ -48,5 +51,5 @@ bench.reported = (() => {
     ];
   }
 
-  return { draw, rows };
+  return { draw, rows, measured };
 })();

@@ -95,8 +95,9 @@ bench.scatter = (() => {
     const rows = state.rows().filter((r) => usable(x.value(r), logx) && usable(y.value(r), logy));
     if (!rows.length) return el("p", { text: "No row has both numbers; on a logarithmic axis they must be positive." });
     const ends = (axis) => rows.flatMap((r) => [axis.value(r), ...(whiskers && axis.ends ? axis.ends(r).filter((v) => !missing(v)) : [])]);
+    const printed = published(rows, y);
     const sx = scale(ends(x), logx, LEFT, WIDTH - RIGHT);
-    const sy = scale(ends(y), logy, HEIGHT - BOTTOM, TOP);
+    const sy = scale([...ends(y), ...printed.map(([, p]) => p.mean)], logy, HEIGHT - BOTTOM, TOP);
     const on = front(rows, x, y);
     const close = y.ends && !x.ends && state.shown().over ? tied(rows, x, on) : [];
     const points = rows.map((r) => ({ r, x: sx.at(x.value(r)), y: sy.at(y.value(r)) }));
@@ -111,7 +112,22 @@ bench.scatter = (() => {
       svg("text", { x: 16, y: HEIGHT / 2, "text-anchor": "middle", class: "strong", transform: `rotate(-90 16 ${HEIGHT / 2})`, text: y.label + (logy ? " (log)" : "") }),
       on.length > 1 ? svg("polyline", { class: "front", points: step.map((p) => p.join(",")).join(" ") }) : null,
       named ? names([...points].sort((p, q) => on.includes(q.r) - on.includes(p.r) || p.y - q.y)) : null,
+      printed.map(([r, p]) => reported(p, sx.at(x.value(r)), sy.at(y.value(r)), sy.at(p.mean))),
       points.map((p) => mark(p, x, y, sx, sy, whiskers, on, close)));
+  }
+
+  // Means that others print, beside the rows they are of, whose costs they share; only on the axis of accuracy.
+  function published(rows, y) {
+    const s = state.get();
+    if (!s.published || !y.ends) return [];
+    return bench.reported.rows(state.board().suite, state.chosen(), state.mean()).filter((p) => !missing(p.mean))
+      .map((p) => [bench.reported.measured(p), p]).filter(([r]) => r && rows.includes(r));
+  }
+
+  function reported(p, x, from, to) {
+    const text = `${p.label}: ${Number(p.mean.toPrecision(4))}, reported by ${p.source}`;
+    return svg("g", { class: "printed", "aria-label": text, role: "img" }, svg("title", { text }),
+      svg("line", { x1: x, x2: x, y1: from, y2: to }), svg("circle", { cx: x, cy: to, r: 5 }));
   }
 
   function mark(p, x, y, sx, sy, whiskers, on, close) {
@@ -146,6 +162,7 @@ bench.scatter = (() => {
       el("span", {}, sign(build(SHAPES.circle(12, 12, 5.5), "#3d3d3d", true)), "merges into the backbone"),
       el("span", {}, sign(build(SHAPES.circle(12, 12, 5.5), "#3d3d3d", false)), "does not"),
       el("span", {}, sign(svg("circle", { cx: 12, cy: 12, r: 10, class: "tied" })), "tied with the front"),
+      state.get().published ? el("span", {}, sign(svg("g", { class: "printed" }, svg("circle", { cx: 12, cy: 12, r: 5 }))), "reported by others, at the cost measured here") : null,
       el("span", {}, sign(svg("polyline", { class: "front", points: "2,20 2,12 14,12 14,4 22,4" })), "Pareto front"));
   }
 
