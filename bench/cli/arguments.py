@@ -55,6 +55,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("how it is trained (part of the question: changed results stand apart)")
     how.add_argument("--protocol", metavar="NAME|FILE.toml", help="default: the suite's own")
     how.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is marked so")
+    how.add_argument("--precision", choices=("fp32", "bf16"), help="the same; default: the protocol's")
     how.add_argument("--weights", metavar="pretrained|random|FILE", help="default: pretrained")
     command.add_argument("--keep-delta", action="store_true", help="keep what is trained beside each record made now")
     how.add_argument("--limit", type=positive, metavar="N", help="with --data: N images to train and validate")
@@ -100,6 +101,7 @@ def request_of(args: argparse.Namespace) -> RunRequest:
         "weights": args.weights,
         "protocol": args.protocol,
         "epochs": args.epochs,
+        "precision": args.precision,
         "seeds": args.seeds,
         "limit": args.limit,
         "skip_missing": args.skip_missing or None,

@@ -92,6 +92,25 @@ Weights = Annotated[str, Pattern("pretrained|random|sha256:[0-9a-f]{16}", "pretr
 Fingerprint = Annotated[str, Pattern("([0-9a-f]{16,64})?", "a sha256 in hexadecimal digits")]
 
 
+CHANGES = ("epochs", "precision")  # fields of a protocol that a request may give in its place
+
+
+def changed(protocol: Protocol, changes: Mapping[str, Value]) -> Protocol:
+    """The protocol with other values, which its name tells: `pocket@v1+epochs=10+precision=bf16`."""
+    apart: dict[str, Any] = {
+        key: value for key, value in changes.items() if value is not None and value != getattr(protocol, key)
+    }
+    name = "+".join((protocol.name, *(f"{key}={value}" for key, value in apart.items())))
+    return dataclasses.replace(protocol, name=name, **apart)
+
+
+def changes_of(name: str) -> tuple[str, dict[str, str]]:
+    """The name of the protocol that the one called `name` was changed from, and the values it was given."""
+    first, *rest = name.split("+")
+    changes = {key: value for key, _, value in (each.partition("=") for each in rest) if key in CHANGES}
+    return "+".join((first, *(each for each in rest if each.partition("=")[0] not in changes))), changes
+
+
 @dataclass(frozen=True)
 class RunSpec:
     method: str

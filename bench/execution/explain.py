@@ -9,7 +9,7 @@ from typing import Any
 from bench.core.errors import BenchError
 from bench.core.record import Record
 from bench.core.schema import plain
-from bench.core.spec import RunSpec, identity
+from bench.core.spec import CHANGES, RunSpec, changed, changes_of, identity
 from bench.core.store import Store
 from bench.execution import inspect
 from bench.execution.attempt import holder_of
@@ -37,10 +37,10 @@ def explain(root: Path, run: str, plugins: Sequence[Path], warn: Callable[[str],
         now = today(spec, plugins)
     except BenchError as error:
         return False, [*lines, f"  It cannot be asked today: {error}", *_hint(plugins)]
-    changed = _differences(_parts(spec), now)
-    lines += [f"  {told}" for told in changed]
+    apart = _differences(_parts(spec), now)
+    lines += [f"  {told}" for told in apart]
     lines += [f"  {told}" for told in _provenance(record, plugins)]
-    if changed:
+    if apart:
         return False, [*lines, "  It does not count: today's question is another one, and would be run."]
     if record.status != "done":
         return False, [*lines, "  It is today's question, but has no result: 'bench run' tries it again."]
@@ -80,10 +80,10 @@ def today(spec: RunSpec, plugins: Sequence[Path]) -> dict[str, Any]:
     cls = registry.load(spec.method, plugins)
     fields = {f.name for f in dataclasses.fields(cls)}
     method = build(cls, {key: value for key, value in spec.params.items() if key in fields}, spec.method)
-    name, _, epochs = spec.protocol.name.partition("+epochs=")  # as `bench run --epochs` calls it
+    name, changes = changes_of(spec.protocol.name)
     protocol = configs.protocols().get(name, spec.protocol)
-    if epochs and protocol is not spec.protocol:
-        protocol = dataclasses.replace(protocol, name=spec.protocol.name, epochs=spec.protocol.epochs)
+    if protocol is not spec.protocol:
+        protocol = changed(protocol, {key: getattr(spec.protocol, key) for key in CHANGES if key in changes})
     names = {card.name: card for suite in configs.suite_names() for card in configs.suite(suite).datasets}
     card = names.get(spec.dataset)
     fingerprint = card.fingerprint if card and card.fingerprint else spec.fingerprint

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core import configs, suites
-from bench.core.spec import Protocol
+from bench.core.spec import CHANGES, Protocol, changed
 from bench.data.progress import OnProgress, silent
 from bench.execution.request import MethodChoice, RunRequest
 from bench.models import registry
@@ -95,10 +94,7 @@ def _suite(request: RunRequest) -> SuiteCard:
 def _protocol(request: RunRequest, default: str | Protocol) -> Protocol:
     chosen = request.protocol or default
     protocol = suites.protocol(chosen) if isinstance(chosen, str) else chosen
-    if request.epochs is not None and request.epochs != protocol.epochs:
-        name = f"{protocol.name}+epochs={request.epochs}"
-        protocol = dataclasses.replace(protocol, name=name, epochs=request.epochs)
-    return protocol
+    return changed(protocol, {key: getattr(request, key) for key in CHANGES})
 
 
 def _check_fit(methods: Sequence[tuple[str, Method]], backbones: Sequence[str], protocol: Protocol) -> None:

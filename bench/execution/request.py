@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.core.errors import UsageError
 from bench.core.schema import parse
-from bench.core.spec import Value
+from bench.core.spec import Precision, Value
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class RunRequest:
     weights: str = "pretrained"  # "pretrained", "random", or the path of a safetensors file
     protocol: str | None = None  # the name of a protocol, or the path of a file with a table [protocol]
     epochs: int | None = None  # instead of the protocol's
+    precision: Precision | None = None  # instead of the protocol's
     seeds: tuple[int, ...] | None = None
     limit: int | None = None  # with `data`: images to train and validate on
     skip_missing: bool = False  # leave out datasets that are not on this machine

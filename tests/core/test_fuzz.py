@@ -98,7 +98,7 @@ def try_all(count: int, one: Callable[[random.Random], tuple[object, Callable[[]
 # command lines --------------------------------------------------------------------------------------------------------
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "run --dry-run": ("--method", "--suite", "--dataset", "--backbone", "--seeds", "--set", "--protocol", "--epochs", "--out", "--data", "--limit", "--jobs", "--slurm", "--plugin", "--json", "--weights", "--retries", "--file"),
+    "run --dry-run": ("--method", "--suite", "--dataset", "--backbone", "--seeds", "--set", "--protocol", "--epochs", "--precision", "--out", "--data", "--limit", "--jobs", "--slurm", "--plugin", "--json", "--weights", "--retries", "--file"),
     "plan": ("--method", "--suite", "--dataset", "--backbone", "--seeds", "--set", "--out", "--data", "--json", "--slurm", "--bundle-minutes"),
     "resume": ("--out", "--only-failed", "--json", "--jobs", "--data-root"),
     "list": ("", "--plugin", "--help"),

@@ -505,6 +505,7 @@ def test_a_number_of_the_command_line_is_one_or_is_refused(text: str) -> None:
 
 RUN = (
     *("--method", "--suite", "--dataset", "--data", "--backbone", "--weights", "--protocol", "--epochs", "--seeds"),
+    "--precision",
     *("--limit", "--skip-missing", "--only-failed", "--data-root", "--device", "--threads", "--jobs", "--config"),
     *("--bundle-minutes", "--retries", "--checkpoint-seconds", "--set", "--plugin", "--out", "--json", ""),
 )

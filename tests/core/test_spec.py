@@ -9,7 +9,7 @@ from helpers.specs import PROTOCOL, SPEC
 
 from bench.core.errors import UsageError
 from bench.core.schema import parse, plain
-from bench.core.spec import Protocol, RunSpec, identity, omit_default, recorded_as, stream
+from bench.core.spec import Protocol, RunSpec, changed, changes_of, identity, omit_default, recorded_as, stream
 
 
 def test_the_identity_of_a_run_does_not_change_by_accident() -> None:
@@ -29,6 +29,16 @@ def test_everything_that_changes_numbers_changes_the_digest(change: dict[str, ob
 
 def test_the_protocols_list_of_seeds_is_not_part_of_a_run() -> None:
     assert dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, seeds=(7,))).digest == SPEC.digest
+
+
+def test_a_changed_protocol_tells_by_its_name_what_it_was_and_what_it_was_given() -> None:
+    other = changed(PROTOCOL, {"epochs": 7, "precision": "bf16"})
+    assert (other.epochs, other.precision, other.lr) == (7, "bf16", PROTOCOL.lr)
+    assert other.name == f"{PROTOCOL.name}+epochs=7+precision=bf16"
+    assert changes_of(other.name) == (PROTOCOL.name, {"epochs": "7", "precision": "bf16"})
+    assert dataclasses.replace(SPEC, protocol=other).digest != SPEC.digest
+    assert changed(PROTOCOL, {"epochs": PROTOCOL.epochs, "precision": None}) == PROTOCOL
+    assert changes_of("mine+more@v1") == ("mine+more@v1", {})
 
 
 def test_a_younger_field_keeps_old_digests() -> None:

@@ -72,6 +72,8 @@ def test_a_protocol_of_an_option_is_the_changed_one_still(tmp_path: Path) -> Non
     """`--epochs 5` makes a protocol that no card names: it is asked again as it was."""
     own = dataclasses.replace(NOW.protocol, name=f"{NOW.protocol.name}+epochs=5", epochs=5)
     assert told(tmp_path, recorded(tmp_path, dataclasses.replace(NOW, protocol=own)))[0]
+    both = dataclasses.replace(own, name=f"{own.name}+precision=bf16", precision="bf16")
+    assert told(tmp_path, recorded(tmp_path, dataclasses.replace(NOW, protocol=both)))[0]
     old = dataclasses.replace(own, name=f"{NOW.protocol.name}+epochs=6", epochs=6, lr=0.125)
     counts, lines = told(tmp_path, recorded(tmp_path, dataclasses.replace(NOW, protocol=old)))
     assert not counts and lines[1:-1] == [f"protocol lr: was 0.125, is {configs.protocol('pocket@v1').lr}"]

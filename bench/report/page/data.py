@@ -21,6 +21,7 @@ import pandas as pd
 from bench.core import configs
 from bench.core.record import Provenance, Record
 from bench.core.schema import plain
+from bench.core.spec import changes_of
 from bench.report import Part, Report, ReportedPart
 from bench.report.aggregate import NAMES
 from bench.report.columns import COLUMNS, MEASURES, measures_of_run
@@ -179,9 +180,10 @@ def _command(record: Record) -> str:
     words = ["bench", "run", "--method", spec.method]
     for setting in record.variant.split(",") if record.variant else ():
         words += ["--set", setting]
-    name, _, epochs = spec.protocol.name.partition("+epochs=")
-    protocol = name if name in configs.protocols() else "FILE.toml"
-    words += ["--backbone", spec.backbone, "--protocol", protocol, *(["--epochs", epochs] if epochs else [])]
+    name, changes = changes_of(spec.protocol.name)
+    words += ["--backbone", spec.backbone, "--protocol", name if name in configs.protocols() else "FILE.toml"]
+    for key, value in changes.items():
+        words += [f"--{key}", value]
     if spec.weights != "pretrained":
         words += ["--weights", spec.weights if spec.weights == "random" else "FILE"]
     return shlex.join(words)
