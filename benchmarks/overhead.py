@@ -18,29 +18,27 @@ from torch.nn import functional as F
 from bench.core import configs
 from bench.data.splits import ArraySplit
 from bench.models import backbones, registry
-from bench.models.families import build_view
 from bench.models.method import Phase, build
-from bench.models.view import ModelView
+from bench.models.tuned_model import TunedModel
 from bench.training import loop
 
 EPOCHS, IMAGES = 1, 400
 
 
-def fresh(method: str, backbone: str) -> ModelView:
+def fresh(method: str, backbone: str) -> TunedModel:
     torch.manual_seed(0)
-    net = build_view(backbones.create(backbone, classes=10, weights="random"))
-    build(registry.load(method), {}, method).attach(net)
-    return net
+    model = backbones.create(backbone, classes=10, weights="random")
+    return TunedModel.attach(model, build(registry.load(method), {}, method))
 
 
-def harness(net: ModelView, data: ArraySplit) -> float:
+def harness(net: TunedModel, data: ArraySplit) -> float:
     protocol = configs.protocol("pocket@v1")
     start = time.perf_counter()
     loop.fit(net, (Phase(EPOCHS),), protocol, data, None, seed=0)
     return time.perf_counter() - start
 
 
-def bare(net: ModelView, data: ArraySplit) -> float:
+def bare(net: TunedModel, data: ArraySplit) -> float:
     """A loop as one would write it by hand, over images that are already normalised floats."""
     protocol = configs.protocol("pocket@v1")
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in backbones.normalisation(net.model))

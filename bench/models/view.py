@@ -12,7 +12,6 @@ Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -313,23 +312,6 @@ class ModelView:
     def only_head_trains(self) -> bool:
         """True where only the head trains and nothing was added: features can be computed once."""
         return not self.pet and not any(p.requires_grad for _, p in self.backbone_parameters())
-
-    def clone_parameters(self, names: Iterable[str]) -> None:
-        """Gives these parameters, which other copies of the model may share, tensors of their own."""
-        wanted, twins = set(names), dict[int, nn.Parameter]()
-        every = list(self.model.named_parameters(remove_duplicate=False))
-        for name, parameter in every:
-            if name in wanted:
-                twins[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-        for name, parameter in every:
-            if id(parameter) in twins:
-                path, _, attribute = name.rpartition(".")
-                setattr(self.model.get_submodule(path), attribute, twins[id(parameter)])
-
-    def snapshot(self) -> ModelView:
-        """An independent copy that shares the frozen tensors with the original."""
-        shared = [p for p in self.model.parameters() if not p.requires_grad] + list(self.model.buffers())
-        return copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
 
 
 def _overlap(one: slice, other: slice) -> bool:

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.core.configs import Metric
 from bench.core.errors import BadData, BenchError, Incompatible, UnsupportedBackbone, UsageError
 from bench.core.record import Cost, Failure, Milestone, Params, Record, Scores, pe
+from bench.core.spec import Protocol
 from bench.core.store import Store, write_atomically
 from bench.data import fewshot
+from bench.data.splits import ArraySplit
 from bench.models import backbones, cost
 from bench.models.method import variant
 from bench.models.tuned_model import TunedModel
@@ -154,26 +157,23 @@ def _run(
     trained = loop.fit_job(job, net, protocol, train, splits.val if held_out else None, on_progress, checkpoints)
     peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
 
-    test = load_test(job, protocol, size, trained)
+    test, metric, view = load_test(job, protocol, size, trained), job.card.metric, trained.tuned.view
     begin = time.perf_counter()
-    logits = inference.predict(trained.reported, test, protocol.precision)
+    logits = inference.predict(view, test, protocol.precision)
     inference_rate = len(test) / (time.perf_counter() - begin)
     files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
     if job.keep_delta:
-        kept.append(TunedModel(trained.reported.model, trained.reported, job.method))
-    if job.card.metric in ("map11", "auc"):
+        kept.append(trained.tuned)
+    if metric in ("map11", "auc"):
         files["logits"] = logits.astype(np.float16)
-    metric = job.card.metric
     score = metrics.score(metric, logits, test.labels)
-    largest = trained.max_trainable_params - cost.head_params(net)
-    deployed = cost.method_params(trained.reported) + cost.head_params(trained.reported)
-    merged = cost.merged(job.method, trained.reported)
+    merged = cost.merged(job.method, view)
     return {
-        "scores": Scores(metric, protocol.choose, score, len(test), trained.val, pe(score, deployed)),
+        "scores": Scores(metric, protocol.choose, score, len(test), trained.val, pe(score, _deployed(view))),
         "cost": Cost(
-            params=_params(trained.reported, largest, trained.params_with_grad),
-            storage_bytes=cost.storage(trained.reported),
-            unmerged=cost.compute(trained.reported, size),
+            params=_params(trained),
+            storage_bytes=cost.storage(view),
+            unmerged=cost.compute(view, size),
             merged=cost.compute(merged, size) if merged else None,
             flops_counter=cost.COUNTER,
             train_seconds=trained.seconds,
@@ -181,29 +181,50 @@ def _run(
             inference_images_per_second=inference_rate,
             peak_bytes=peak,
         ),
-        "milestones": tuple(
-            Milestone(
-                name=snapshot.name,
-                epoch=snapshot.epoch,
-                score=score
-                if snapshot.net is trained.reported
-                else inference.evaluate(snapshot.net, test, metric, protocol.precision),
-                params=_params(snapshot.net, largest, trained.params_with_grad),
-                storage_bytes=cost.storage(snapshot.net),
-                unmerged=cost.compute(snapshot.net, size),
-                sizes=job.method.sizes(snapshot.net),
-            )
-            for snapshot in trained.snapshots
-            if phases > 1
-        ),
+        "milestones": _milestones(trained, protocol, test, metric, size, score) if phases > 1 else (),
         "epochs": trained.epochs,
         "trials": trials,
     }
 
 
-def _params(net: ModelView, largest: int, with_gradient: int) -> Params:
-    deployed = cost.method_params(net)
-    return Params(largest, deployed, cost.head_params(net), cost.total_params(net), with_gradient)
+def _milestones(
+    trained: loop.Trained, protocol: Protocol, test: ArraySplit, metric: Metric, size: int, score: float
+) -> tuple[Milestone, ...]:
+    """The model at the end of each phase, come back to and scored; it is left as it is reported, with `score`."""
+    tuned, found = trained.tuned, []
+    for snapshot in trained.snapshots:
+        tuned.restore(snapshot.model)
+        same = snapshot.model is trained.reported
+        found.append(
+            Milestone(
+                name=snapshot.name,
+                epoch=snapshot.epoch,
+                score=score if same else inference.evaluate(tuned.view, test, metric, protocol.precision),
+                params=_params(trained),
+                storage_bytes=cost.storage(tuned.view),
+                unmerged=cost.compute(tuned.view, size),
+                sizes=tuned.method.sizes(tuned.view),
+            )
+        )
+    tuned.restore(trained.reported)
+    return tuple(found)
+
+
+def _params(trained: loop.Trained) -> Params:
+    """Of the model as it is now."""
+    view = trained.tuned.view
+    head = cost.head_params(view)
+    return Params(
+        method=trained.max_trainable_params - head,
+        deployed=cost.method_params(view),
+        head=head,
+        total=cost.total_params(view),
+        with_gradient=trained.params_with_grad,
+    )
+
+
+def _deployed(view: ModelView) -> int:
+    return cost.method_params(view) + cost.head_params(view)
 
 
 def _small(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,9 @@ from bench.core.record import Epoch
 from bench.core.spec import Protocol, stream
 from bench.data.augment import augments
 from bench.data.splits import ArraySplit, TrainingOutcome, issue
-from bench.models.method import Method, Phase
+from bench.models import tuned_model
+from bench.models.method import Phase
+from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
 from bench.training import frozen
 from bench.training.batches import BatchLoader, fixed_batches
@@ -43,8 +45,9 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Trained(TrainingOutcome):
+    tuned: TunedModel  # as it is reported: at the end, or with the best validation score, as the protocol says
+    reported: tuned_model.Snapshot  # the same
     snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model
-    reported: ModelView  # the final model, or the one with the best validation score, as the protocol says
     val: float | None  # score of the reported model on the validation split, where that was not trained on
     epochs: tuple[Epoch, ...]
     params_with_grad: int  # parameters that received a non-zero gradient, head included
@@ -58,7 +61,7 @@ class Trained(TrainingOutcome):
 
 
 def fit(
-    net: ModelView,
+    tuned: TunedModel,
     phases: Sequence[Phase],
     protocol: Protocol,
     train: ArraySplit,
@@ -66,11 +69,11 @@ def fit(
     *,
     seed: int,
     metric: Metric = "top1",
-    method: Method | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Trains what is trainable in `net`; `seed` orders the data. `method`, just attached, may look at them first.
+    """Trains what is trainable in a model whose method was just attached and may look at the data first; `seed` orders
+    them.
 
     The backbone stays in eval mode throughout: no dropout, no drop-path; what a method adds is in training mode while
     it trains. Where nothing but the head trains, the features of the frozen backbone are computed once. With
@@ -78,12 +81,11 @@ def fit(
 
     Raises Diverged where the loss is no longer finite.
     """
-    start = time.perf_counter()
+    start, net = time.perf_counter(), tuned.view
     batches = fixed_batches(net, train, protocol.batch_size, seed)
-    if method:
-        method.calibrate(net, batches)
-    resumed = resume(net, method, checkpoints) if method and checkpoints else None
-    run = resumed or TrainingState(net, seeded(seed))
+    tuned.calibrate(batches)
+    resumed = resume(tuned, checkpoints) if checkpoints else None
+    run = resumed or TrainingState(tuned, seeded(seed))
     run.began = start
     total = sum(phase.epochs for phase in phases)
     while run.phase < len(phases):
@@ -105,29 +107,30 @@ def fit(
             run.epochs.append(Epoch(run.phase, loss, lr, seconds, val_score))
             better = val_score is not None and (run.best is None or val_score > run.best.score)
             if protocol.choose == "validation" and val_score is not None and better:
-                run.best = Best(val_score, len(run.epochs), net.snapshot())
+                run.best = Best(val_score, len(run.epochs), tuned.snapshot())
             on_progress(Progress(phase.name, len(run.epochs), total, loss, len(train) / seconds))
             if checkpoints and checkpoints.due() and run.epoch < phase.epochs:
                 run.save(checkpoints, optimizer)
-        last = run.phase == len(phases) - 1
-        run.snapshots.append(Snapshot(phase.name, len(run.epochs), net if last else net.snapshot()))
-        if phase.then is not None:
-            trained = set(net.trainable_parameters())
-            phase.then(net, batches)
-            net.clone_parameters(
-                set(net.trainable_parameters()) - trained
-            )  # a snapshot keeps what trains only from now on
-        if not last:
+        if run.phase < len(phases) - 1:
+            run.snapshots.append(Snapshot(phase.name, len(run.epochs), tuned.snapshot()))
             run.best = None  # the next phase's model is another model
+            tuned.end_phase(phase, batches)
+        else:
+            tuned.end_phase(phase, batches)
+            run.snapshots.append(Snapshot(phase.name, len(run.epochs), tuned.snapshot()))
         run.phase, run.epoch, run.step = run.phase + 1, 0, 0
         if checkpoints and checkpoints.due():
             run.save(checkpoints)
     net.pet.eval()
     if not all(bool(p.isfinite().all()) for p in net.trainable_parameters().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
+    reported = run.best.model if run.best else run.snapshots[-1].model
+    if run.best:
+        tuned.restore(reported)
     outcome = Trained(
+        tuned=tuned,
+        reported=reported,
         snapshots=tuple(run.snapshots),
-        reported=run.best.net if run.best else net,
         val=run.best.score if run.best else run.epochs[-1].val,
         epochs=tuple(run.epochs),
         params_with_grad=sum(run.params_with_grad.values()),
@@ -153,14 +156,13 @@ def fit_job(
     """
     before = frozen.digests(net.model, net.head)
     outcome = fit(
-        net,
+        TunedModel(net.model, net, job.method),
         phases_of(job.method, protocol),
         protocol,
         train,
         val,
         seed=stream(job.spec, "data"),
         metric=job.card.metric,
-        method=job.method,
         on_progress=on_progress,
         checkpoints=checkpoints,
     )
@@ -179,7 +181,7 @@ def _epoch(
     seed: int,
 ) -> tuple[float, float]:
     """One pass over the training images: the mean loss, and the learning rate of the last step."""
-    net, loss_sum, lr = run.net, torch.zeros((), device=loader.device), 0.0
+    net, loss_sum, lr = run.tuned.view, torch.zeros((), device=loader.device), 0.0
     net.pet.train()
     for index in torch.randperm(images, generator=run.data_rng).split(protocol.batch_size):
         lr = protocol.lr * phase.lr_factor * schedule(run.step, steps, protocol.warmup)
@@ -208,7 +210,7 @@ def _note_gradients(run: TrainingState) -> None:
     """Which tensors have received a gradient that is not zero: one round trip to an accelerator for all of them."""
     fresh = {
         name: p
-        for name, p in run.net.trainable_parameters().items()
+        for name, p in run.tuned.trainable_parameters().items()
         if name not in run.params_with_grad and p.grad is not None
     }
     if fresh:

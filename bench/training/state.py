@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from bench.core.record import Epoch
 from bench.core.schema import parse, plain
-from bench.models import cost
-from bench.models.method import Method
-from bench.models.view import ModelView
+from bench.models import tuned_model
+from bench.models.tuned_model import TunedModel
 from bench.training.checkpoint import Checkpoints
 
 COUNTERS = ("phase", "epoch", "step", "batches_seen", "max_trainable_params", "params_with_grad")
@@ -25,7 +23,7 @@ class Snapshot:
 
     name: str
     epoch: int
-    net: ModelView
+    model: tuned_model.Snapshot
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,12 @@ class Best:
 
     score: float
     epoch: int
-    net: ModelView
+    model: tuned_model.Snapshot
 
 
 @dataclass
 class TrainingState:
-    net: ModelView
+    tuned: TunedModel
     data_rng: torch.Generator  # of the order of the data
     phase: int = 0
     epoch: int = 0  # of the phase
@@ -69,23 +67,23 @@ class TrainingState:
     def save(self, checkpoints: Checkpoints, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Puts everything down; "last", which names the other files, when they are there. Between two phases there is
         no optimiser."""
-        snapshots: list[tuple[str, int, str | None]] = []
+        snapshots: list[tuple[str, int, str]] = []
         for number, snapshot in enumerate(self.snapshots):
-            own = snapshot.net is not self.net
-            snapshots.append((snapshot.name, snapshot.epoch, f"phase{number}" if own else None))
-            if own and not checkpoints.path(f"phase{number}").is_file():
-                _save(checkpoints, f"phase{number}", snapshot.net)
+            snapshots.append((snapshot.name, snapshot.epoch, f"phase{number}"))
+            if not checkpoints.path(f"phase{number}").is_file():
+                _save(checkpoints, f"phase{number}", snapshot.model)
         best = f"best{self.best.epoch}" if self.best else None
         if self.best and best and not checkpoints.path(best).is_file():
-            _save(checkpoints, best, self.best.net)
-        tensors = {f"net {name}": tensor for name, tensor in cost.delta(self.net).items()}
+            _save(checkpoints, best, self.best.model)
+        now = self.tuned.snapshot()
+        tensors = {f"net {name}": tensor for name, tensor in now.tensors.items()}
         tensors |= {"data_rng": self.data_rng.get_state(), "rng_state": torch.get_rng_state()}
         if torch.cuda.is_initialized():
             tensors["cuda_rng_state"] = torch.cuda.get_rng_state()
         for index, moments in (optimizer.state_dict()["state"] if optimizer else {}).items():
             tensors |= {f"optimizer {index} {key}": value for key, value in moments.items() if value is not None}
         facts = {name: getattr(self, name) for name in COUNTERS} | {
-            "trained": list(self.net.trainable_parameters()),
+            "trained": sorted(now.trained),
             "epochs": plain(self.epochs),
             "snapshots": snapshots,
             "best": [self.best.score, self.best.epoch, best] if self.best else None,
@@ -97,38 +95,38 @@ class TrainingState:
                 path.unlink()
 
 
-def resume(net: ModelView, method: Method, checkpoints: Checkpoints) -> TrainingState | None:
-    """The state that was put down last, and `net` as it was then; None where there is none to go on from.
+def resume(tuned: TunedModel, checkpoints: Checkpoints) -> TrainingState | None:
+    """The state that was put down last, and the model as it was then; None where there is none to go on from.
 
-    `net` has the method freshly attached. A file that is missing, or of another compatibility key, means to start anew.
+    `tuned` has its method freshly attached. A file that is missing, or of another compatibility key, means to start
+    anew.
     """
     found = checkpoints.load("last")
     if found is None:
         return None
     tensors, facts = found
-    asked = [file for *_, file in facts["snapshots"] + ([facts["best"]] if facts["best"] else []) if file]
-    stored = {file: checkpoints.load(file) for file in asked}
-    nets: dict[str | None, ModelView] = {None: net}
-    for file, model in stored.items():
-        if model is None:
+    models: dict[str, tuned_model.Snapshot] = {}
+    for *_, file in facts["snapshots"] + ([facts["best"]] if facts["best"] else []):
+        stored = checkpoints.load(file)
+        if stored is None:
             return None
-        nets[file] = _turn_into(net.snapshot(), method, model[0], model[1]["trained"])
+        models[file] = tuned_model.Snapshot(stored[0], frozenset(stored[1]["trained"]))
     delta = {key.removeprefix("net "): tensor for key, tensor in tensors.items() if key.startswith("net ")}
-    _turn_into(net, method, delta, facts["trained"])
-    state = TrainingState(net, seeded(0), before=facts["seconds"])
+    tuned.restore(tuned_model.Snapshot(delta, frozenset(facts["trained"])))
+    state = TrainingState(tuned, seeded(0), before=facts["seconds"])
     for name in COUNTERS:
         setattr(state, name, facts[name])
     state.epochs = [parse(Epoch, epoch, "checkpoint") for epoch in facts["epochs"]]
-    state.snapshots = [Snapshot(name, epoch, nets[file]) for name, epoch, file in facts["snapshots"]]
+    state.snapshots = [Snapshot(name, epoch, models[file]) for name, epoch, file in facts["snapshots"]]
     if facts["best"]:
         score, epoch, file = facts["best"]
-        state.best = Best(score, epoch, nets[file])
+        state.best = Best(score, epoch, models[file])
     for key, tensor in tensors.items():
         if key.startswith("optimizer "):
             _, index, name = key.split(" ")
             state.pending_optimizer_state.setdefault(int(index), {})[name] = tensor
     state.data_rng.set_state(tensors["data_rng"])
-    torch.set_rng_state(tensors["rng_state"])  # last: attaching and reshaping have drawn from it
+    torch.set_rng_state(tensors["rng_state"])  # last: attaching has drawn from it
     if "cuda_rng_state" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda_rng_state"])
     return state
@@ -138,15 +136,5 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _save(checkpoints: Checkpoints, name: str, net: ModelView) -> None:
-    checkpoints.save(name, cost.delta(net), {"trained": list(net.trainable_parameters())})
-
-
-def _turn_into(net: ModelView, method: Method, delta: Mapping[str, Tensor], trained: Sequence[str]) -> ModelView:
-    """Gives a freshly attached model the sizes, the trainable parameters and the tensors of a stored one."""
-    method.reshape(net, delta)
-    net.clone_parameters(set(trained) - set(net.trainable_parameters()))
-    for name, parameter in net.model.named_parameters():
-        parameter.requires_grad_(name in trained)
-    cost.restore(net, delta)
-    return net
+def _save(checkpoints: Checkpoints, name: str, model: tuned_model.Snapshot) -> None:
+    checkpoints.save(name, model.tensors, {"trained": sorted(model.trained)})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import get_args, get_type_hints
@@ -179,7 +180,7 @@ def test_scoring_leaves_no_trace(score: str) -> None:
 
 def test_a_pruned_network_equals_the_large_one_with_the_same_neurons_masked(backbone: str) -> None:
     net = attached(backbone)
-    masked = net.snapshot()
+    masked = copy.deepcopy(net)
     scores = importance("mimi", net, look)
     threshold = torch.cat(list(scores.values())).sort(descending=True).values[19]
     with torch.no_grad():

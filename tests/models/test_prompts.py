@@ -343,11 +343,11 @@ def test_a_copy_has_prompts_and_hooks_of_its_own(backbone: str) -> None:
     for name in ("vpt_shallow", "vpt_deep"):
         net = attached(name, backbone)
         before = net.model(IMAGES)
-        for twin in (copy.deepcopy(net), net.snapshot()):
-            for p in twin.pet.parameters():
-                p.copy_(torch.randn_like(p))
-            changed = twin.model(IMAGES)
-            assert torch.equal(net.model(IMAGES), before) and not torch.allclose(changed, before)
+        twin = copy.deepcopy(net)
+        for p in twin.pet.parameters():
+            p.copy_(torch.randn_like(p))
+        changed = twin.model(IMAGES)
+        assert torch.equal(net.model(IMAGES), before) and not torch.allclose(changed, before)
         for p in net.pet.parameters():
             p.copy_(torch.randn_like(p))
         assert torch.equal(twin.model(IMAGES), changed) and not torch.allclose(net.model(IMAGES), before)

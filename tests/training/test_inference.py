@@ -11,7 +11,7 @@ import torch
 from helpers.arrays import DATA
 from helpers.images import paint
 from helpers.specs import PROTOCOL
-from helpers.views import random_view
+from helpers.views import as_tuned, random_view
 
 from bench.core.spec import Precision
 from bench.data.readers import folder
@@ -110,7 +110,7 @@ def test_bf16_trains_about_as_well_as_float32(name: str) -> None:
     for precision in ("fp32", "bf16"):
         torch.manual_seed(1)
         net, protocol = tuned("pocket_vit", name), replace(PROTOCOL, epochs=6, batch_size=8, precision=precision)
-        losses[precision] = [e.loss for e in loop.fit(net, (Phase(6),), protocol, DATA, None, seed=3).epochs]
+        losses[precision] = [e.loss for e in loop.fit(as_tuned(net), (Phase(6),), protocol, DATA, None, seed=3).epochs]
         assert {p.dtype for p in net.trainable_parameters().values()} == {torch.float32}
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.15)
@@ -144,7 +144,7 @@ def test_no_step_of_training_waits_for_the_device() -> None:
     for batch in (24, 4):  # 2 steps, then 12
         Count.trips = 0
         with Count():
-            loop.fit(net, (Phase(2),), replace(PROTOCOL, batch_size=batch, clip_norm=1.0), DATA, None, seed=0)
+            loop.fit(as_tuned(net), (Phase(2),), replace(PROTOCOL, batch_size=batch, clip_norm=1.0), DATA, None, seed=0)
         trips.append(Count.trips)
     assert trips[0] > 0
     assert trips[1] <= trips[0] + 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.arrays import DATA
 from helpers.specs import PROTOCOL
-from helpers.views import random_view
+from helpers.views import as_tuned, random_view
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +45,7 @@ def test_the_loop_equals_a_bare_one_written_out() -> None:
     bare, _ = net_with("lora")
     for ours, theirs in zip(net.pet.parameters(), bare.pet.parameters(), strict=True):
         theirs.data.copy_(ours.data)
-    loop.fit(net, (Phase(2),), SHORT, DATA, None, seed=7)
+    loop.fit(as_tuned(net), (Phase(2),), SHORT, DATA, None, seed=7)
     parameters = [p for p in bare.model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 1e-4},
@@ -77,7 +77,7 @@ def test_features_computed_once_train_the_same_head_as_features_computed_every_t
     plain.pet["idle"] = nn.Identity()  # not frozen any more: features are computed at every step
     assert BatchLoader(plain, DATA).features is None
     for net in (cached, plain):
-        loop.fit(net, (Phase(2),), SHORT, DATA, None, seed=3)
+        loop.fit(as_tuned(net), (Phase(2),), SHORT, DATA, None, seed=3)
     torch.testing.assert_close(cached.head.weight, plain.head.weight, rtol=1e-4, atol=1e-5)
 
 
@@ -93,18 +93,22 @@ def test_vectors_are_never_decayed() -> None:
 
 def test_full_fine_tuning_trains_at_its_own_fraction_of_the_rate() -> None:
     net, method = net_with("full")
-    trained = loop.fit(net, method.phases(1), replace(SHORT, epochs=1), DATA, None, seed=0)
+    trained = loop.fit(as_tuned(net, method), method.phases(1), replace(SHORT, epochs=1), DATA, None, seed=0)
     assert trained.epochs[0].lr == pytest.approx(SHORT.lr * 0.2 * loop.schedule(2, 3, 0.1))
 
 
 def test_a_method_in_phases_leaves_a_snapshot_of_each() -> None:
     net, method = net_with("mimi")
     phases = method.phases(8)
-    trained = loop.fit(net, phases, replace(SHORT, epochs=8), DATA, None, seed=0)
-    sizes = [sum(method.sizes(snapshot.net).values()) for snapshot in trained.snapshots]
+    trained = loop.fit(as_tuned(net, method), phases, replace(SHORT, epochs=8), DATA, None, seed=0)
+    assert sum(method.sizes(net).values()) == 48
+    sizes = []
+    for snapshot in trained.snapshots:
+        trained.tuned.restore(snapshot.model)
+        sizes.append(sum(method.sizes(net).values()))
     assert sizes == [192, 96, 48]
     assert [snapshot.epoch for snapshot in trained.snapshots] == [2, 5, 8]
-    assert trained.reported is net
+    assert trained.reported is trained.snapshots[-1].model
     assert [epoch.phase for epoch in trained.epochs] == [0, 0, 1, 1, 1, 2, 2, 2]
 
 
@@ -119,10 +123,11 @@ def test_the_best_validation_epoch_is_reported_where_the_protocol_says_so(monkey
 
     monkeypatch.setattr(loop, "evaluate", scored)
     protocol = replace(SHORT, train_on="train", choose="validation", epochs=3)
-    trained = loop.fit(net, (Phase(3),), protocol, DATA, DATA, seed=0)
+    trained = loop.fit(as_tuned(net), (Phase(3),), protocol, DATA, DATA, seed=0)
     assert trained.val == 0.9
-    assert torch.equal(trained.reported.head.weight, heads[1])
-    assert not torch.equal(trained.reported.head.weight, net.head.weight)
+    assert torch.equal(net.head.weight, heads[1]) and trained.tuned.view is net
+    assert torch.equal(trained.reported.tensors["head.weight"], heads[1])
+    assert torch.equal(trained.snapshots[-1].model.tensors["head.weight"], heads[2])
 
 
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
@@ -130,7 +135,7 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
     with torch.no_grad():
         net.head.weight.fill_(float("nan"))
     with pytest.raises(loop.Diverged, match="diverged"):
-        loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+        loop.fit(as_tuned(net), (Phase(1),), SHORT, DATA, None, seed=0)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class HalfDead(Method):
 def test_parameters_without_gradient_are_not_counted_as_trained() -> None:
     net = random_view("pocket_vit", torch.float32)
     HalfDead().attach(net)
-    trained = loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    trained = loop.fit(as_tuned(net), (Phase(1),), SHORT, DATA, None, seed=0)
     assert trained.params_with_grad == 128 + sum(p.numel() for p in net.head.parameters())
     assert sum(p.numel() for p in net.trainable_parameters().values()) == trained.params_with_grad + 128
 
@@ -165,7 +170,7 @@ def test_the_test_split_opens_for_a_finished_training_only() -> None:
         with pytest.raises(SealedTest, match="before training had ended"):
             sealed.open(key)
     net, _ = net_with("linear_probe")
-    trained = loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    trained = loop.fit(as_tuned(net), (Phase(1),), SHORT, DATA, None, seed=0)
     assert sealed.open(trained) is DATA
 
 
@@ -194,7 +199,7 @@ def test_a_methods_dropout_is_on_in_training_and_off_in_scoring() -> None:
     net = random_view("pocket_vit", torch.float32)
     noisy = Noisy()
     net.blocks[0].mlp.then(noisy)
-    loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+    loop.fit(as_tuned(net), (Phase(1),), SHORT, DATA, None, seed=0)
     assert set(noisy.modes) == {True}
     noisy.modes.clear()
     assert (inference.predict(net, DATA) == inference.predict(net, DATA)).all()
@@ -206,7 +211,7 @@ def test_a_phase_may_unfreeze_what_the_one_before_left_frozen() -> None:
     net, _ = net_with("linear_probe")
     before = net.model.get_parameter("blocks.0.attn.proj.weight").detach().clone()
     phases = (Phase(1, then=lambda net, _: net.unfreeze(lambda name: True)), Phase(1))
-    trained = loop.fit(net, phases, SHORT, DATA, None, seed=0)
+    trained = loop.fit(as_tuned(net), phases, SHORT, DATA, None, seed=0)
     assert not torch.equal(before, net.model.get_parameter("blocks.0.attn.proj.weight"))
     total = sum(p.numel() for p in net.model.parameters())
     assert trained.max_trainable_params == total
@@ -217,4 +222,4 @@ def test_weights_that_are_no_numbers_at_the_end_fail_the_run(monkeypatch: pytest
     net, _ = net_with("linear_probe")
     monkeypatch.setattr(loop, "schedule", lambda step, steps, warmup: float("nan") if step == steps - 1 else 1.0)
     with pytest.raises(loop.Diverged, match="not finite at the end"):
-        loop.fit(net, (Phase(1),), SHORT, DATA, None, seed=0)
+        loop.fit(as_tuned(net), (Phase(1),), SHORT, DATA, None, seed=0)

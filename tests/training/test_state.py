@@ -13,13 +13,12 @@ import torch
 from helpers.arrays import DATA
 from helpers.jobs import job
 from helpers.specs import PROTOCOL
-from helpers.views import random_view
+from helpers.views import as_tuned, random_view
 
 from bench.data.readers import folder
 from bench.data.splits import ArraySplit
 from bench.execution.attempt import Preempted, Settings, perform
-from bench.models import cost
-from bench.models.method import Method, Phase, build
+from bench.models.method import Batches, Method, Phase, build
 from bench.models.registry import load
 from bench.models.view import ModelView
 from bench.training import inference, loop, setup
@@ -51,13 +50,12 @@ def train(
     method.attach(net)
     val = DATA if protocol.train_on == "train" else None
     return loop.fit(
-        net,
+        as_tuned(net, method),
         method.phases(6),
         protocol,
         DATA,
         val,
         seed=3,
-        method=method,
         on_progress=on_progress,
         checkpoints=checkpoints,
     )
@@ -69,13 +67,18 @@ def same(first: loop.Trained, second: loop.Trained) -> None:
     ]
     assert (first.val, first.max_trainable_params) == (second.val, second.max_trainable_params)
     assert first.params_with_grad == second.params_with_grad
-    pairs = [(first.reported, second.reported)]
     assert [(s.name, s.epoch) for s in first.snapshots] == [(s.name, s.epoch) for s in second.snapshots]
-    pairs += [(a.net, b.net) for a, b in zip(first.snapshots, second.snapshots, strict=True)]
-    for ours, theirs in pairs:
-        a, b = cost.delta(ours), cost.delta(theirs)
-        assert list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-        assert np.array_equal(inference.predict(ours, DATA), inference.predict(theirs, DATA))
+    pairs = [(a.model, b.model) for a, b in zip(first.snapshots, second.snapshots, strict=True)]
+    for ours, theirs in [*pairs, (first.reported, second.reported)]:
+        assert (set(ours.tensors), ours.trained) == (set(theirs.tensors), theirs.trained)
+        assert all(torch.equal(ours.tensors[key], theirs.tensors[key]) for key in ours.tensors)
+        first.tuned.restore(ours)
+        second.tuned.restore(theirs)
+        assert np.array_equal(predicted(first), predicted(second))
+
+
+def predicted(trained: loop.Trained) -> np.ndarray:
+    return inference.predict(trained.tuned.view, DATA)
 
 
 CASES = [(name, SHORT) for name in METHODS] + [
@@ -124,7 +127,7 @@ def test_a_checkpoint_of_other_code_or_a_damaged_one_is_not_gone_on_from(tmp_pat
 
 
 class Unfreezing(Method):
-    """Linear probing first, everything then: what a snapshot shares with the model must not train on."""
+    """Linear probing first, everything then: an earlier snapshot does not hold what trains only from then on."""
 
     def attach(self, net: ModelView) -> None:
         pass
@@ -138,13 +141,12 @@ def unfreezing(
 ) -> loop.Trained:
     net, method = random_view("pocket_swin", torch.float32), Unfreezing()
     return loop.fit(
-        net,
+        as_tuned(net, method),
         method.phases(4),
         SHORT,
         DATA,
         None,
         seed=3,
-        method=method,
         on_progress=on_progress,
         checkpoints=checkpoints,
     )
@@ -153,15 +155,21 @@ def unfreezing(
 def test_a_snapshot_stays_as_it_was_when_more_is_trained_after_it(tmp_path: Path) -> None:
     seen: list[np.ndarray] = []
 
-    def look(net: ModelView) -> None:
-        seen.append(inference.predict(net, DATA))
+    class Looking(Unfreezing):
+        def phases(self, epochs: int) -> tuple[Phase, ...]:
+            def then(net: ModelView, batches: Batches) -> None:
+                seen.append(inference.predict(net, DATA))
+                net.unfreeze(lambda name: True)
 
-    probe = Unfreezing().phases(4)[0]
+            return (Phase(2, "probe", then=then), Phase(2))
+
     net = random_view("pocket_swin", torch.float32)
-    phases = (replace(probe, then=lambda net, batches: (look(net), net.unfreeze(lambda name: True))[0]), Phase(2))
-    trained = loop.fit(net, phases, SHORT, DATA, None, seed=3)
-    assert np.array_equal(inference.predict(trained.snapshots[0].net, DATA), seen[0])
-    assert not np.array_equal(inference.predict(trained.reported, DATA), seen[0])
+    trained = loop.fit(as_tuned(net, Looking()), Looking().phases(4), SHORT, DATA, None, seed=3)
+    end = predicted(trained)
+    trained.tuned.restore(trained.snapshots[0].model)
+    assert np.array_equal(predicted(trained), seen[0]) and not np.array_equal(end, seen[0])
+    trained.tuned.restore(trained.reported)
+    assert np.array_equal(predicted(trained), end)
 
     whole = unfreezing(None)
 
