@@ -229,7 +229,9 @@ def pretrain_command(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = pretrain.Recipe(seed=args.seed, **({"epochs": args.epochs} if args.epochs else {}))
+    recipe = dataclasses.replace(pretrain.recipe_of(args.backbone), seed=args.seed)
+    if args.epochs:
+        recipe = dataclasses.replace(recipe, epochs=args.epochs)
     path = pretrain.pretrain(
         args.backbone, args.data, args.out, recipe, local_device(args.device), lambda line: print(line, flush=True)
     )

@@ -1,8 +1,15 @@
-"""Pretraining of the pocket backbones: supervised, on an image folder with a `train` and a `test` part.
+"""Pretraining of the pocket backbones on an image folder with a `train` and a `test` part.
 
 Recipe: Muon on matrices and AdamW on the rest (Jordan et al. 2024, as in timm), linear warm-up and cosine decay, label
 smoothing 0.1, bf16 autocast; images shifted by up to 4 pixels, mirrored, and with probability 1/2 one square erased.
 The state is saved after every epoch; every epoch draws from its own seed, so a resumed run continues as if uncut.
+
+The class of the image is what the first two backbones were taught. The later two were taught three more things, each by
+a linear layer on the features that a head would see; the layers are thrown away afterwards:
+    rotation   by how many right angles the image was turned (Gidaris et al. 2018, arXiv:1803.07728), for a share of
+               the batch of which three quarters are turned
+    pixels     the image itself, averaged to 8x8 pixels: features that keep where things are
+    letters    the letter in a drawn image (bench.tools.glyphs), which makes a share of every batch
 """
 
 from __future__ import annotations
@@ -28,6 +35,9 @@ from torch.nn import functional as F
 from bench.core.errors import UsageError, unknown
 from bench.data.readers import folder, image_tree
 from bench.models import backbones
+from bench.tools import glyphs
+
+GRID = 8  # side of the image that the features are to tell
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,36 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: float = 0.1  # of all steps
     smoothing: float = 0.1
-    erase: int = 12  # longest side of the erased square, pixels
+    erase: int = 12  # longest side of the erased square, pixels; 0: none
     seed: int = 0
+    rotation: float = 0.0  # weight of the loss on the angle; 0: no image is turned
+    turned: float = 0.25  # share of the images whose angle is asked for
+    pixels: float = 0.0  # weight of the mean squared error of the 8x8 image
+    letters: float = 0.0  # share of drawn letters in a batch
+
+
+RECIPES = {
+    "pocket_vit": Recipe(),
+    "pocket_swin": Recipe(),
+}
+"""How the bundled weights were made."""
+
+
+class Lessons(nn.Module):
+    """What is learned beside the classes: a linear layer each on the features (N, D) that a head sees."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.rotation = nn.Linear(features, 4)
+        self.pixels = nn.Linear(features, 3 * GRID**2)
+        self.letters = nn.Linear(features, len(glyphs.LETTERS))
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a pocket backbone by its name."""
+    if name not in RECIPES:
+        raise unknown("pocket backbone", name, RECIPES)
+    return RECIPES[name]
 
 
 def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say: Callable[[str], None]) -> Path:
@@ -53,15 +91,17 @@ def pretrain(name: str, data: Path, out: Path, recipe: Recipe, device: str, say:
         raise UsageError(f"{data / 'train'} holds {len(train[1])} images; one batch takes {recipe.batch}.")
     torch.manual_seed(recipe.seed)
     model = backbones.create(name, classes=classes, weights="random", device=device).train()
-    optimizer = _optimizer(model, recipe)
+    lessons = Lessons(int(model.num_features)).to(device)  # type: ignore[arg-type]
+    taught = nn.ModuleDict({"model": model, "lessons": lessons})
+    optimizer = _optimizer(taught, recipe)
     state = out / f"{name}.state"
-    first = _restore(state, model, optimizer, recipe)
+    first = _restore(state, taught, optimizer, recipe)
     if first:
         say(f"{name}: resumed after epoch {first}")
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
-        loss = _epoch(model, optimizer, train, recipe, epoch, device)
-        _save(state, model, optimizer, recipe, epoch + 1)
+        loss = _epoch(model, lessons, optimizer, train, recipe, epoch, device)
+        _save(state, taught, optimizer, recipe, epoch + 1)
         rate = len(train[1]) / (time.perf_counter() - start)
         left = (recipe.epochs - epoch - 1) * len(train[1]) / rate
         say(
@@ -105,30 +145,55 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _epoch(
     model: nn.Module,
+    lessons: Lessons,
     optimizer: torch.optim.Optimizer,
     data: tuple[Tensor, Tensor],
     recipe: Recipe,
     epoch: int,
     device: str,
 ) -> float:
+    """One pass over the images in an order and with chances of its own; the mean loss of the classes."""
     images, labels = data
     chance = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
     order = torch.randperm(len(labels), generator=chance)
-    steps = len(labels) // recipe.batch
+    drawn = round(recipe.batch * recipe.letters)
+    taken = recipe.batch - drawn
+    asked = round(taken * recipe.turned) if recipe.rotation else 0
+    steps = len(labels) // taken
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in backbones.normalisation(model))
+    letters = glyphs.atlas() if drawn else None
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = 0.0
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * _schedule((epoch * steps + step) / (recipe.epochs * steps), recipe.warmup)
-        index = order[step * recipe.batch : (step + 1) * recipe.batch]
-        x = (_augment(images[index], recipe.erase, chance).to(device).float() / 255 - mean) / std
+        index = order[step * taken : (step + 1) * taken]
+        x, y = _augment(images[index], recipe.erase, chance), labels[index]
+        angle = torch.randint(4, (asked,), generator=chance)
+        for turns in (1, 2, 3):
+            which = (angle == turns).nonzero()[:, 0]
+            x[which] = x[which].rot90(turns, (2, 3))
+        if letters is not None:
+            extra, letter = glyphs.draw(letters, drawn, chance)
+            x = torch.cat([x, extra])
+        x = (x.to(device).float() / 255 - mean) / std
         with torch.autocast(device, torch.bfloat16):
-            loss = F.cross_entropy(model(x), labels[index].to(device), label_smoothing=recipe.smoothing)
+            features = model.forward_head(model.forward_features(x), pre_logits=True)  # type: ignore[operator]
+            logits = model.get_classifier()(features[:taken])  # type: ignore[operator]
+            classes = F.cross_entropy(logits, y.to(device), label_smoothing=recipe.smoothing)
+            loss = classes
+            if asked:
+                loss = loss + recipe.rotation * F.cross_entropy(lessons.rotation(features[:asked]), angle.to(device))
+            if recipe.pixels:
+                wanted = F.adaptive_avg_pool2d(x, GRID).flatten(1)
+                loss = loss + recipe.pixels * F.mse_loss(lessons.pixels(features).float(), wanted)
+            if letters is not None:
+                loss = loss + F.cross_entropy(lessons.letters(features[taken:]), letter.to(device))
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        total += loss.item()
+        total += classes.item()
     return total / steps
 
 
@@ -140,7 +205,7 @@ def _schedule(progress: float, warmup: float) -> float:
 
 
 def _augment(x: Tensor, erase: int, chance: torch.Generator) -> Tensor:
-    """Shift by up to 4 pixels, mirror, and erase one square in half of the images; uint8 (B, 3, 32, 32)."""
+    """Shift by up to 4 pixels, mirror, and erase one square in half of the images; (B, 3, 32, 32) of uint8."""
     batch, _, height, width = x.shape
     padded = F.pad(x, (4, 4, 4, 4))
     shift = torch.randint(0, 9, (2, batch, 1), generator=chance)
@@ -153,6 +218,8 @@ def _augment(x: Tensor, erase: int, chance: torch.Generator) -> Tensor:
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
+    if not erase:
+        return x
     corner = torch.randint(-erase // 2, height - erase // 2, (2, batch, 1), generator=chance)
     side = torch.randint(4, erase + 1, (batch, 1), generator=chance)
     side = side * (torch.rand(batch, 1, generator=chance) < 0.5)

@@ -103,7 +103,7 @@ def verify(
     """
     store = Store(root)
     if not (root / "runs").is_dir():
-        raise UsageError(f"There are no records under {root / 'runs'}: name a results folder, like results/pocket.")
+        raise UsageError(f"There are no records under {root / 'runs'}: name a results folder, like results/pocket-v1.")
     strays: list[str] = []
     labels: dict[str, tuple[str, int]] = {}  # of a record: its data, and a hash of its labels
     findings = []
