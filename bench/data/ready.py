@@ -18,7 +18,7 @@ from bench.data import prepare
 from bench.data.items import ImageList
 from bench.data.prepare import Transform
 from bench.data.progress import OnProgress, silent
-from bench.data.readers import folder, listing, pocket
+from bench.data.readers import folder, listing, photos, pocket
 from bench.data.sources import DatasetLocation, Missing, Source, find, is_local, name_of
 from bench.data.splits import Splits
 
@@ -42,7 +42,7 @@ def load(
         return prepare.read(place, card.classes)
     listed = source if isinstance(source, folder.ImageFolder) else None
     place = prepare.home(root, card.name, card.fingerprint, transform)
-    read = partial(_folder, listed) if listed else partial(_pocket, card)
+    read = partial(_folder, listed) if listed else partial(_generated, card)
     _check_sizes(card, prepare.build(place, read, transform, on_progress)["images"])
     return dataclasses.replace(prepare.read(place, card.classes), fingerprint=card.fingerprint)
 
@@ -159,8 +159,9 @@ def _check_labels(card: Dataset, splits: Mapping[str, ImageList]) -> None:
         raise UsageError("\n".join(f"{card.name}: {fault}" for fault in faults))
 
 
-def _pocket(card: Dataset) -> dict[str, ImageList]:
-    splits = pocket.make(card.source.partition(":")[2])
+def _generated(card: Dataset) -> dict[str, ImageList]:
+    kind, _, key = card.source.partition(":")
+    splits = {"pocket": pocket, "photos": photos}[kind].make(key)
     found = pocket.fingerprint(splits)
     if found != card.fingerprint:
         raise UsageError(

@@ -1,7 +1,7 @@
 """Where the data of a card is, and which reader understands it.
 
-A card's `source` is "kind:key". "pocket" is generated. Every other kind of a suite's card has layouts, and its data
-lies below a folder that `bench data add SUITE PATH` has named, or below <root>/raw/<suite>.
+A card's `source` is "kind:key". "pocket" and "photos" are generated. Every other kind of a suite's card has layouts,
+and its data lies below a folder that `bench data add SUITE PATH` has named, or below <root>/raw/<suite>.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find(card: Dataset, root: Path) -> DatasetLocation | None:
 
 
 def is_local(card: Dataset) -> bool:
-    """Whether the card's data has to be somewhere on this machine; the pocket suite is generated, a folder is named."""
+    """Whether the card's data has to be somewhere on this machine; the pocket suites are made, a folder is named."""
     return card.source.partition(":")[0] in KINDS
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from bench.core import configs
 from bench.core.errors import UsageError
-from bench.data.readers import pocket
+from bench.data.readers import photos, pocket
+
+GENERATED = {"pocket": pocket, "photos": photos}
 
 
 def test_every_card_is_whole_and_names_a_known_protocol() -> None:
@@ -16,18 +18,23 @@ def test_every_card_is_whole_and_names_a_known_protocol() -> None:
         assert configs.protocol(suite.card.protocol).name == suite.card.protocol
         for dataset in suite.datasets:
             assert dataset.license and dataset.citation
-            assert len(dataset.fingerprint) == (64 if name == "pocket" else 0)
+            assert len(dataset.fingerprint) == (64 if name in ("pocket", "pocket2") else 0)
             assert configs.dataset(dataset.name) is dataset
 
 
-@pytest.mark.parametrize("name", pocket.TASKS)
-def test_the_pocket_card_tells_what_is_generated(name: str) -> None:
-    card, splits = configs.dataset(f"pocket/{name}"), pocket.make(name)
+@pytest.mark.parametrize(
+    "name",
+    [card.name for suite in ("pocket",) for card in configs.suite(suite).datasets],
+)
+def test_the_pocket_cards_tell_what_is_generated(name: str) -> None:
+    card = configs.dataset(name)
+    kind, _, key = card.source.partition(":")
+    splits = GENERATED[kind].make(key)
     assert card.fingerprint == pocket.fingerprint(splits)
     assert (card.sizes.train, card.sizes.val, card.sizes.test) == tuple(
         len(splits[p][1]) for p in ("train", "val", "test")
     )
-    assert card.classes == len(pocket.CLASSES[name])
+    assert card.classes == len(GENERATED[kind].CLASSES[key])
 
 
 def test_all_faults_of_a_card_are_told_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The image tasks of the bundled suite `pocket`: 32x32 RGB, drawn on the spot, the same bytes on every machine.
+"""The drawn image tasks of the bundled suites: 32x32 RGB, drawn on the spot, the same bytes on every machine.
 
 Every number here is a whole number. Random ones come from the raw output of PCG64, a stream that NumPy promises to keep
 where the methods of its `Generator` may change. Sines come from an integer table, edges are smoothed by counting 4x4
@@ -33,6 +33,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "shapes_paint": SHAPES,
     "count": tuple("12345678"),
     "location": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
+    "find": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
     "orientation": WINDS,
     "distance": ("nearest", "nearer", "near", "far", "farther", "farthest"),
 }
@@ -189,6 +190,20 @@ def _location(dice: Dice, label: int) -> NDArray[np.uint8]:
     return _developed(dice, canvas, grain)
 
 
+def _find(dice: Dice, label: int) -> NDArray[np.uint8]:
+    """The star among three other things of its colour and size: where it is cannot be told from where things are."""
+    radii, others, gap, relief, grain, contrast = (4 * PIXEL, 5 * PIXEL), 3, PIXEL, 25, 10, 300
+    ground = dice.grid(0, 120, 3)
+    colour = _unlike(dice, ground, contrast)
+    canvas = ground + _cloud(dice, 6, relief)
+    star = _in_cell(dice, label, radii)
+    _stamp(canvas, "star", star, dice.between(0, TURN - 1), colour)
+    for spot in _apart(dice, others, radii, gap, star):
+        kind = ("circle", "square", "ring", "pentagon")[dice.between(0, 3)]
+        _stamp(canvas, kind, spot, dice.between(0, TURN - 1), colour)
+    return _developed(dice, canvas, grain)
+
+
 def _orientation(dice: Dice, label: int) -> NDArray[np.uint8]:
     radii, clutter, relief, grain, contrast = (10 * PIXEL, 13 * PIXEL), 1, 25, 8, 300
     ground = dice.grid(0, 120, 3)
@@ -219,6 +234,7 @@ _PAINTERS: dict[str, Callable[[Dice, int], NDArray[np.uint8]]] = {
     "shapes_paint": _shapes_paint,
     "count": _count,
     "location": _location,
+    "find": _find,
     "orientation": _orientation,
     "distance": _distance,
 }
@@ -237,10 +253,12 @@ def _squared(spots: Ints, spot: Ints) -> Ints:
     return x * x + y * y
 
 
-def _apart(dice: Dice, number: int, radii: tuple[int, int], gap: int) -> list[Ints]:
-    """Spots whose circles are at least `gap` apart."""
+def _apart(dice: Dice, number: int, radii: tuple[int, int], gap: int, first: Ints | None = None) -> list[Ints]:
+    """Spots whose circles are at least `gap` apart, and from a first one that is there already."""
     while True:
         free = _spots(dice, radii, 150)
+        if first is not None:
+            free = free[_squared(free, first) >= (free[:, 2] + first[2] + gap) ** 2]
         chosen: list[Ints] = []
         while len(free) and len(chosen) < number:
             chosen.append(free[0])
@@ -257,7 +275,7 @@ def _in_cell(dice: Dice, label: int, radii: tuple[int, int]) -> Ints:
     return np.array([x, y, r], np.int32)
 
 
-def _turned(x: Any, y: Any, turn: int, scale: int = 2048) -> tuple[Any, Any]:
+def turned(x: Any, y: Any, turn: int, scale: int = 2048) -> tuple[Any, Any]:
     """(x, y) seen from a frame turned by `turn`, times `scale`."""
     cosine, sine = int(_SIN[(turn + TURN // 4) % TURN]) * scale // 2048, int(_SIN[turn % TURN]) * scale // 2048
     return cosine * x + sine * y, cosine * y - sine * x
@@ -275,7 +293,7 @@ def _frame(spot: Ints, turn: int, rows: slice, columns: slice) -> tuple[Ints, In
     """(u, v) of the 4x4 samples of each pixel of a window, (4 rows, 4 columns)."""
     x, y, r = spot.tolist()
     x, y = _AXIS[4 * columns.start : 4 * columns.stop] - x, _AXIS[4 * rows.start : 4 * rows.stop, None] - y
-    u, v = _turned(x, y, turn, 2048 * 256 // r)
+    u, v = turned(x, y, turn, 2048 * 256 // r)
     return u >> 11, v >> 11
 
 
@@ -293,7 +311,7 @@ def _inside(kind: str, u: Ints, v: Ints) -> Mask:
     corners, apothem = {"triangle": (3, 128), "square": (4, 181), "pentagon": (5, 207), "star": (5, 79)}[kind]
     sides = np.zeros(u.shape, np.int8)
     for side in range(corners):
-        sides += _turned(u, v, TURN * side // corners)[0] < apothem * 2048
+        sides += turned(u, v, TURN * side // corners)[0] < apothem * 2048
     return sides >= (4 if kind == "star" else corners)  # each ray of the star lies beyond just one of its five lines
 
 
