@@ -2,8 +2,8 @@
 
     python benchmarks/store.py [--sizes 10000,30000,100000] [--rounds 3]
 
-Records are made in a temporary folder by giving more seeds to those of results/pocket/runs, milestones and all; none is
-computed. A folder is loaded
+Records are made in a temporary folder by giving more seeds to those of results/pocket-v1/runs, milestones and all; none
+is computed. A folder is loaded
 
     cold      without an index: every file is read, and the index written
     warm      with an index, nothing changed: the files are listed, the index is read
@@ -32,7 +32,7 @@ from bench.core.store import Store
 from bench.report import index
 from bench.report.frame import frame
 
-REAL = Path(__file__).parents[1] / "results" / "pocket"
+REAL = Path(__file__).parents[1] / "results" / "pocket-v1"
 
 
 def more(records: list[Record]) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from bench.report.tables import dataset_columns, ranks, with_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "methods.md", ROOT / "README.md"
-RESULTS = ROOT / "results" / "pocket" / "leaderboards" / "pocket.csv"
+RESULTS = ROOT / "results" / "pocket-v1" / "leaderboards" / "pocket.csv"
 SHOWN = "pocket_vit"  # in the README
 TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
 COSTS = re.compile(rf"(^\| `({'|'.join(NAMED)})` \| .*\n)+", re.MULTILINE)  # the rows that say what a cost is

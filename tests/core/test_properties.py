@@ -178,7 +178,7 @@ def containers(data: Any) -> Iterator[Any]:
 @cache
 def real_records() -> list[dict[str, Any]]:
     """Committed records of all methods, one each, as they lie on disk."""
-    paths = sorted((ROOT / "results" / "pocket" / "runs").glob("pocket/digits/pocket_vit/*/seed0-*.json"))
+    paths = sorted((ROOT / "results" / "pocket-v1" / "runs").glob("pocket/digits/pocket_vit/*/seed0-*.json"))
     return [json.loads(path.read_text()) for path in paths]
 
 

@@ -119,7 +119,7 @@ def test_no_spec_is_made_with_a_name_that_leaves_the_results() -> None:
 
 
 def test_every_record_of_the_first_release_is_read_and_found() -> None:
-    store, count = Store(ROOT / "results" / "pocket"), 0
+    store, count = Store(ROOT / "results" / "pocket-v1"), 0
     for path in sorted((store.root / "runs").rglob("*.json")):
         record = read(path)
         assert store.path(record.spec) == path

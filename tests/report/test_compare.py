@@ -19,7 +19,7 @@ from bench.report.compare import Comparison, compare
 from bench.report.frame import frame
 from bench.report.standings import Headline
 
-POCKET = Path(__file__).parents[2] / "results" / "pocket"
+POCKET = Path(__file__).parents[2] / "results" / "pocket-v1"
 SEEDS = range(4)
 
 

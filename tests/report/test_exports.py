@@ -17,7 +17,7 @@ from bench.report.frame import frame
 from bench.report.latex import latex
 from bench.report.tables import csv
 
-POCKET = Path(__file__).parents[2] / "results" / "pocket"
+POCKET = Path(__file__).parents[2] / "results" / "pocket-v1"
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_a_load_is_the_frame_of_the_records_and_the_second_reads_none_of_them(ro
 
 
 def test_the_committed_records_load_the_same_twice(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "results" / "pocket" / "runs", tmp_path / "runs")
+    shutil.copytree(ROOT / "results" / "pocket-v1" / "runs", tmp_path / "runs")
     check(tmp_path)
     check(tmp_path)
 
@@ -244,13 +244,13 @@ index.load(root, print)
 
 
 def test_the_report_of_a_folder_is_that_of_its_records(tmp_path: Path) -> None:
-    records: list[Record] = [*Store(ROOT / "results" / "pocket").records()]
-    shutil.copytree(ROOT / "results" / "pocket" / "runs", tmp_path / "runs")
+    records: list[Record] = [*Store(ROOT / "results" / "pocket-v1").records()]
+    shutil.copytree(ROOT / "results" / "pocket-v1" / "runs", tmp_path / "runs")
     loaded = report.load(tmp_path)
     assert loaded.terminal() == report.terminal_tables(records)
     names = [path.name for path in loaded.write_tables(tmp_path)]
     for name in names:
-        committed = ROOT / "results" / "pocket" / "leaderboards" / name
+        committed = ROOT / "results" / "pocket-v1" / "leaderboards" / name
         assert (tmp_path / "leaderboards" / name).read_bytes() == committed.read_bytes()
 
 

@@ -33,7 +33,7 @@ from bench.report.columns import NAMED
 from bench.report.frame import frame
 from bench.report.standings import Standings, score_array
 
-POCKET = Path(__file__).parents[2] / "results" / "pocket"
+POCKET = Path(__file__).parents[2] / "results" / "pocket-v1"
 BACKBONE = "pocket_vit"
 
 
@@ -63,7 +63,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of results/pocket, made by the command."""
+    """The page of results/pocket-v1, made by the command."""
     path = tmp_path_factory.mktemp("page") / "board.html"
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["page", "--out", str(POCKET), "--file", str(path)]) == 0

@@ -38,7 +38,7 @@ from bench.report.tables import markdown, terminal, write_csv
 
 @pytest.fixture(scope="module")
 def pocket() -> Part:
-    return load(Path(__file__).parents[2] / "results" / "pocket").parts[0]
+    return load(Path(__file__).parents[2] / "results" / "pocket-v1").parts[0]
 
 
 def grid(scores: dict[str, list[float]], **options: Any) -> list[Record]:

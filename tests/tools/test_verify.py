@@ -16,7 +16,7 @@ from bench.core.errors import UsageError
 from bench.core.store import Store
 from bench.tools.verify import Finding, verify
 
-COMMITTED = Path(__file__).parents[2] / "results" / "pocket"
+COMMITTED = Path(__file__).parents[2] / "results" / "pocket-v1"
 SOME = ("lora", "mimi", "full", "dtl")  # mimi is pruned in training, dtl refuses a Swin
 
 
