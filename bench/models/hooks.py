@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.core.errors import SideChannelError
 
@@ -61,7 +62,11 @@ class Add(Hook):
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
         own = self.read(y)
-        return self.write(y, own + self.module(args[0] if self.reads == "input" else own))
+        delta = self.module(args[0] if self.reads == "input" else own)
+        if delta.shape[-1] == y.shape[self.channel]:
+            return self.write(y, own + delta)
+        # columns of a linear: zeros beside them cost less than to cut y and put it together, backward above all
+        return y + F.pad(delta, (self.columns.start, y.shape[-1] - self.columns.stop))
 
 
 class Then(Hook):
