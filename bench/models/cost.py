@@ -77,10 +77,10 @@ def restore(net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         tensor.copy_(tensors[name])
 
 
-def storage(net: ModelView) -> Storage:
-    """Bytes of the delta as a safetensors file."""
+def storage(method: Method, net: ModelView) -> Storage:
+    """Bytes of the delta, as the method packs it, in a safetensors file."""
     tensors = delta(net)
     head = {id(p) for p in net.classifier.parameters()}
     of_head = {name for name, p in net.trainable_parameters().items() if id(p) in head}
     without = {name: tensor for name, tensor in tensors.items() if name not in of_head}
-    return Storage(with_head=len(save(tensors)), without_head=len(save(without)))
+    return Storage(*(len(save(dict(method.pack(net, part)))) for part in (tensors, without)))

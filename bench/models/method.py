@@ -9,14 +9,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args, get_type_hints
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.core.errors import Incompatible, NotMergeable, UsageError
+from bench.core.errors import BenchError, Incompatible, NotMergeable, UsageError
 from bench.core.schema import parse, plain
 from bench.core.spec import Value, identity, omit_default, recorded_as, recorded_name
 from bench.models.view import ModelView, Shape
 
-__all__ = ["Batches", "Method", "Phase", "Shape", "attach", "build", "omit_default", "params", "recorded_as", "variant"]
+__all__ = [
+    "Batches",
+    "Method",
+    "ParamGroup",
+    "Phase",
+    "Shape",
+    "attach",
+    "build",
+    "omit_default",
+    "optimizer_groups",
+    "params",
+    "recorded_as",
+    "variant",
+]
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """batches(n) yields n batches (images (B, 3, H, W) normalised, labels (B)) of the training data, the same ones at every
@@ -31,6 +44,15 @@ class Phase:
     name: str = "train"
     then: Callable[[ModelView, Batches], None] | None = None
     lr_factor: float = 1.0  # on the protocol's learning rate
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Trained parameters with a learning rate and a weight decay of their own, as factors on the protocol's."""
+
+    wanted: Callable[[str], bool]  # by the parameter's name in the model
+    lr_factor: float = 1.0
+    weight_decay_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,26 @@ class Method(ABC):
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """The protocol's epochs, divided; one phase unless the method does something between two."""
         return (Phase(epochs),)
+
+    def param_groups(self, net: ModelView) -> tuple[ParamGroup, ...]:
+        """Parameters that train at other rates; each is in the first group that wants it, and the rest in none."""
+        return ()
+
+    def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor | None:
+        """A term () that is added to the protocol's loss of every training batch; None adds nothing.
+
+        logits (B, C) in float32; labels (B), or (B, C) where an image has several classes.
+        """
+        return None
+
+    def pack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What is stored of a delta, or of some tensors of it, on the CPU: fewer bits where outputs need no more."""
+        return tensors
+
+    def unpack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A delta from what `pack` made of one: the model gives the same outputs to the bit. Its net is one that the
+        method is freshly attached to."""
+        return tensors
 
     def merge(self, net: ModelView) -> None:
         """Merges the trained update into the frozen weights. Raises NotMergeable where that cannot be done exactly."""
@@ -83,6 +125,31 @@ def attach(method: Method, model: ModelView) -> None:
             f"only for: {', '.join(declared)}."
         )
     method.attach(model)
+
+
+def optimizer_groups(method: Method | None, net: ModelView, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Every trained parameter in a parameter group of torch's optimisers: the method's groups, then all others.
+
+    Matrices are decayed, vectors never. `lr_factor` stays in a group, for schedules to multiply by. Raises BenchError
+    where one of the method's groups trains nothing.
+    """
+    rest, groups = net.trainable_parameters(), list[tuple[ParamGroup, list[nn.Parameter]]]()
+    for number, group in enumerate(method.param_groups(net) if method else ()):
+        names = [name for name in rest if group.wanted(name)]
+        if not names or group.lr_factor <= 0:
+            raise BenchError(f"{type(method).__name__}: group {number} of its param_groups trains nothing.")
+        groups.append((group, [rest.pop(name) for name in names]))
+    groups.append((ParamGroup(rest.__contains__), list(rest.values())))
+    return [
+        {
+            "params": [p for p in parameters if (p.ndim >= 2) == decayed],
+            "lr": lr * group.lr_factor,
+            "lr_factor": group.lr_factor,
+            "weight_decay": weight_decay * group.weight_decay_factor if decayed else 0.0,
+        }
+        for group, parameters in groups
+        for decayed in (True, False)
+    ]
 
 
 def build(cls: type[Method], settings: Mapping[str, Any], name: str) -> Method:

@@ -62,7 +62,7 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
         flops=UnmergedMerged(own.flops, other.flops if other else None),
         flops_linear_conv=UnmergedMerged(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
         flops_counter=cost.COUNTER,
-        storage_bytes=cost.storage(net),
+        storage_bytes=cost.storage(method, net),
     )
 
 

@@ -1,8 +1,8 @@
 """A model with a method on it: the one place where a method is attached, and what can be done with the two of them.
 
 net = TunedModel.attach(timm_model, LoRA(rank=4))
-optimizer = torch.optim.AdamW(net.trainable_parameters().values())
-...  # train as any model: net(images) are the logits
+optimizer = torch.optim.AdamW(net.optimizer_groups(lr=1e-3))
+...  # train as any model: net(images) are the logits, net.loss(logits, labels) is the loss
 net.save("delta.safetensors")
 net.merge()
 """
@@ -13,17 +13,19 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.core.errors import BenchError, Incompatible, UsageError
 from bench.core.schema import plain
 from bench.models import cost
 from bench.models.families import build_view
-from bench.models.method import Batches, Method, Phase, attach, params
+from bench.models.method import Batches, Method, Phase, attach, optimizer_groups, params
 from bench.models.view import ModelView
 
 FORMAT = "petbench delta 1"  # of a file; its metadata say which method the tensors belong to
@@ -98,6 +100,15 @@ class TunedModel:
             then = phase.then
             self._unfreezing(lambda: then(self.view, batches))
 
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of a training batch, logits (B, C) and labels (B), with the term that the method adds."""
+        loss, term = F.cross_entropy(logits, labels), self.method.loss(logits, labels, self.view)
+        return loss if term is None else loss + term
+
+    def optimizer_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """The trained parameters as torch's optimisers take them, at the rates that the method gives its groups."""
+        return optimizer_groups(self.method, self.view, lr, weight_decay)
+
     def merge(self) -> None:
         """Merges the trained update into the backbone's weights, in place: the model has its own modules again.
 
@@ -124,7 +135,7 @@ class TunedModel:
 
     def save(self, path: str | Path) -> None:
         """Writes the delta as a safetensors file that says which method it belongs to."""
-        save_file(self.delta(), path, self._metadata())
+        save_file(dict(self.method.pack(self.view, self.delta())), path, self._metadata())
 
     def load(self, path: str | Path) -> None:
         """Takes the values of a file that `save` wrote, for this method on this backbone.
@@ -132,9 +143,10 @@ class TunedModel:
         Raises UsageError where the file is not one, or belongs to another method, other hyper-parameters, or another
         model; the model is then as it was.
         """
-        tensors = self._read(Path(path))
+        stored = self._read(Path(path))
         buffers, before = set(self.view.saved_buffers()), self.snapshot()
         try:
+            tensors = self.method.unpack(self.view, stored)
             self._check_numbers(tensors)
             self._reshape(tensors)
             missing = set(self.trainable_parameters()) - set(tensors) - set(self._untrained)

@@ -15,19 +15,27 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError, Incompatible, SideChannelError
+from bench.core.spec import Protocol
+from bench.data.splits import ArraySplit
 from bench.models import backbones, cost, registry
 from bench.models.families import build_view
-from bench.models.method import Method, attach, build
+from bench.models.method import Method, attach, build, optimizer_groups
+from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
+from bench.training import loop
 
 CLASSES, BATCH, STEPS = 5, 4, 3
 PHASES = 8  # epochs to divide among a method's phases
 LABELS = torch.arange(BATCH) % CLASSES
+PROTOCOL = Protocol("check", "adamw", 1e-2, 0.0, PHASES, 0.1, BATCH, "train", "last", (0,))
 
 
 class Fault(BenchError):
@@ -76,20 +84,26 @@ class Case:
         net = self.fresh(dtype)
         phases = self.method.phases(PHASES)
         for phase in phases:
-            steps(net, self.images(dtype))
+            steps(self.method, net, self.images(dtype))
             if phase.then:
                 phase.then(net, self.batches(dtype))
         return net
 
 
-def steps(net: ModelView, images: Tensor) -> None:
+def steps(method: Method, net: ModelView, images: Tensor) -> None:
     """A few optimiser steps, large enough to see."""
-    optimizer = torch.optim.AdamW(net.trainable_parameters().values(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(optimizer_groups(method, net, lr=1e-2, weight_decay=0.0))
     net.pet.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        F.cross_entropy(net.model(images), LABELS).backward()
+        loss(method, net, net.model(images)).backward()
         optimizer.step()
+
+
+def loss(method: Method, net: ModelView, out: Tensor) -> Tensor:
+    """Cross-entropy of the check's labels, with the term that the method adds."""
+    term = method.loss(out, LABELS, net)
+    return F.cross_entropy(out, LABELS) if term is None else F.cross_entropy(out, LABELS) + term
 
 
 @torch.no_grad()
@@ -112,10 +126,35 @@ def every_trained_tensor_moves(case: Case) -> None:
     """Three steps change every tensor that is declared trainable."""
     net = case.fresh()
     before = {name: p.detach().clone() for name, p in net.trainable_parameters().items()}
-    steps(net, case.images())
+    steps(case.method, net, case.images())
     stuck = [name for name, p in net.trainable_parameters().items() if torch.equal(p, before[name])]
     if stuck:
         raise Fault(f"Trainable, but not moved by {STEPS} steps: {', '.join(stuck[:5])}.")
+
+
+def groups_train(case: Case) -> None:
+    """Every group of `param_groups` has trained parameters, and a rate above zero."""
+    net = case.fresh()
+    try:
+        optimizer_groups(case.method, net, lr=1.0, weight_decay=0.0)
+    except BenchError as error:
+        raise Fault(str(error)) from error
+
+
+def validation_does_not_train(case: Case) -> None:
+    """Two trainings by the harness's own loop, whose validation splits have other labels, end with the same bits."""
+    size = backbones.size_of(case.backbone)
+    images = np.random.default_rng(0).integers(0, 256, (2 * BATCH, size, size, 3), dtype=np.uint8)
+    labels, ends = LABELS.numpy(), []
+    for of_validation in (labels, labels[::-1].copy()):
+        net, phases = case.fresh(), case.method.phases(PHASES)
+        train, val = ArraySplit(images[:BATCH], labels), ArraySplit(images[BATCH:], of_validation)
+        torch.manual_seed(4)
+        loop.fit(TunedModel(net.model, net, case.method), phases, PROTOCOL, train, val, seed=0)
+        ends.append(cost.delta(net))
+    one, other = ends
+    if set(one) != set(other) or any(not torch.equal(one[name], other[name]) for name in one):
+        raise Fault("What was trained depends on the labels of the validation split.")
 
 
 def frozen_tensors_stay(case: Case) -> None:
@@ -124,7 +163,7 @@ def frozen_tensors_stay(case: Case) -> None:
     ids = {id(p) for p in net.trainable_parameters().values()}  # a shared parameter has several names
     trained = {name for name, p in net.model.named_parameters(remove_duplicate=False) if id(p) in ids}
     before = {name: value.clone() for name, value in net.model.state_dict().items() if name not in trained}
-    steps(net, case.images())
+    steps(case.method, net, case.images())
     after = net.model.state_dict()
     moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
     if moved:
@@ -162,12 +201,28 @@ def delta_restores(case: Case) -> None:
         raise Fault("The delta loaded into a fresh model gives other outputs.")
 
 
+def packed_delta_restores(case: Case) -> None:
+    """What `pack` stores, read back from bytes and unpacked, gives the same outputs to the bit, and is no larger."""
+    if type(case.method).pack is Method.pack:
+        return
+    net, x, other = case.trained(), case.images(), case.fresh(seed=3)
+    raw = save_safetensors(cost.delta(net))
+    stored = save_safetensors(dict(case.method.pack(net, cost.delta(net))))
+    tensors = case.method.unpack(other, load_safetensors(stored))
+    case.method.reshape(other, tensors)
+    cost.restore(other, tensors)
+    if not torch.equal(logits(net, x), logits(other, x)):
+        raise Fault("The delta as it is packed, loaded into a fresh model, gives other outputs.")
+    if len(stored) > len(raw):
+        raise Fault(f"The packed delta has {len(stored):,} bytes, more than the {len(raw):,} of the delta itself.")
+
+
 def copies_are_independent(case: Case) -> None:
     """A deep copy trains, leaves the original as it was, and does not feel what happens to the original."""
     net, x = case.fresh(), case.images()
     before = logits(net, x)
     twin = copy.deepcopy(net)
-    steps(twin, x)
+    steps(case.method, twin, x)
     if not torch.equal(before, logits(net, x)):
         raise Fault("Training a deep copy changed the original's outputs.")
     trained = logits(twin, x)
@@ -192,7 +247,7 @@ def runs_in_bfloat16(case: Case) -> None:
     with torch.autocast(x.device.type, torch.bfloat16):
         out = net.model(x)
     net.model.zero_grad(set_to_none=True)
-    F.cross_entropy(out.float(), LABELS).backward()
+    loss(case.method, net, out.float()).backward()
     gap = float((out.detach().float() - exact).abs().max() / exact.abs().max())
     if not gap < 0.1:
         raise Fault(f"Outputs under bf16 autocast differ by {gap:.0%} of the largest.")
@@ -201,10 +256,10 @@ def runs_in_bfloat16(case: Case) -> None:
         raise Fault(f"No finite gradient under bf16 autocast: {', '.join(wrong[:5])}.")
 
 
-def gradients(net: ModelView, model: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
+def gradients(method: Method, net: ModelView, model: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
     net.pet.eval()  # no dropout: it would hide what is compared
     net.model.zero_grad(set_to_none=True)
-    F.cross_entropy(model(images), LABELS).backward()
+    loss(method, net, model(images)).backward()
     return {name: p.grad.clone() for name, p in net.trainable_parameters().items() if p.grad is not None}
 
 
@@ -219,10 +274,10 @@ def gradients_survive_checkpointing(case: Case) -> None:
     net, x = case.trained(torch.float64), case.images(torch.float64)
     if not hasattr(net.model, "set_grad_checkpointing"):
         return
-    expected = gradients(net, net.model, x)
+    expected = gradients(case.method, net, net.model, x)
     net.model.set_grad_checkpointing(True)  # type: ignore[operator]
     try:
-        found = gradients(net, net.model, x)
+        found = gradients(case.method, net, net.model, x)
     except SideChannelError:
         return
     _compare(expected, found, "With gradient checkpointing")
@@ -231,9 +286,9 @@ def gradients_survive_checkpointing(case: Case) -> None:
 def compiles(case: Case) -> None:
     """The model as torch.compile captures it gives the same gradients. (No code is generated: that takes minutes.)"""
     net, x = case.trained(torch.float64), case.images(torch.float64)
-    expected = gradients(net, net.model, x)
+    expected = gradients(case.method, net, net.model, x)
     torch._dynamo.reset()
-    found = gradients(net, torch.compile(net.model, backend="eager"), x)
+    found = gradients(case.method, net, torch.compile(net.model, backend="eager"), x)
     torch._dynamo.reset()
     _compare(expected, found, "Compiled")
 
@@ -261,10 +316,13 @@ def merging_is_exact(case: Case) -> None:
 CHECKS: tuple[Callable[[Case], None], ...] = (
     starts_as_declared,
     every_trained_tensor_moves,
+    groups_train,
+    validation_does_not_train,
     frozen_tensors_stay,
     images_do_not_mix,
     count_is_declared,
     delta_restores,
+    packed_delta_restores,
     copies_are_independent,
     seed_decides,
     runs_in_bfloat16,

@@ -316,7 +316,7 @@ def _counted(method: Method, backbone: str) -> _Counted:
         closed_form=method.count(view.shape),
         params=cost.method_params(view),
         total=cost.total_params(view),
-        bytes_without_head=cost.storage(view).without_head,
+        bytes_without_head=cost.storage(method, view).without_head,
         flops=cost.compute(view, size).flops,
         merged_flops=cost.compute(merged, size).flops if merged else None,
     )

@@ -172,7 +172,7 @@ def _run(
         "scores": Scores(metric, protocol.choose, score, len(test), trained.val, pe(score, _deployed(view))),
         "cost": Cost(
             params=_params(trained),
-            storage_bytes=cost.storage(view),
+            storage_bytes=cost.storage(job.method, view),
             unmerged=cost.compute(view, size),
             merged=cost.compute(merged, size) if merged else None,
             flops_counter=cost.COUNTER,
@@ -201,7 +201,7 @@ def _milestones(
                 epoch=snapshot.epoch,
                 score=score if same else inference.evaluate(tuned.view, test, metric, protocol.precision),
                 params=_params(trained),
-                storage_bytes=cost.storage(tuned.view),
+                storage_bytes=cost.storage(tuned.method, tuned.view),
                 unmerged=cost.compute(tuned.view, size),
                 sizes=tuned.method.sizes(tuned.view),
             )

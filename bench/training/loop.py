@@ -90,7 +90,7 @@ def fit(
     total = sum(phase.epochs for phase in phases)
     while run.phase < len(phases):
         phase = phases[run.phase]
-        loader, optimizer = _loader(net, train, protocol), make_optimizer(net, protocol)
+        loader, optimizer = _loader(net, train, protocol), make_optimizer(tuned, protocol)
         run.restore_optimizer_state(optimizer)
         run.max_trainable_params = max(
             run.max_trainable_params, sum(p.numel() for p in net.trainable_parameters().values())
@@ -180,16 +180,18 @@ def _epoch(
     images: int,
     seed: int,
 ) -> tuple[float, float]:
-    """One pass over the training images: the mean loss, and the learning rate of the last step."""
+    """One pass over the training images: the mean loss, what the method adds included, and the last learning rate."""
     net, loss_sum, lr = run.tuned.view, torch.zeros((), device=loader.device), 0.0
     net.pet.train()
     for index in torch.randperm(images, generator=run.data_rng).split(protocol.batch_size):
         lr = protocol.lr * phase.lr_factor * schedule(run.step, steps, protocol.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_factor"]
         run.batches_seen += 1
         logits, labels = loader(index, seed + run.batches_seen)
         loss = loss_of(logits, labels, protocol.label_smoothing)
+        if (term := run.tuned.method.loss(logits, labels, net)) is not None:
+            loss = loss + term
         loss.backward()
         if run.step < 3:
             _note_gradients(run)
@@ -228,13 +230,12 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - ramp) / (steps - ramp)))
 
 
-def make_optimizer(net: ModelView, protocol: Protocol) -> torch.optim.Optimizer:
-    """Weight decay acts on tensors of two and more dimensions, never on vectors."""
-    parameters = list(net.trainable_parameters().values())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": protocol.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def make_optimizer(tuned: TunedModel, protocol: Protocol) -> torch.optim.Optimizer:
+    """Weight decay acts on tensors of two and more dimensions, never on vectors; groups of the method have their rates.
+
+    Raises BenchError where one of them trains nothing.
+    """
+    groups = tuned.optimizer_groups(protocol.lr, protocol.weight_decay)
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=protocol.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)

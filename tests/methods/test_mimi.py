@@ -309,7 +309,7 @@ def test_cycles_only_ever_lose_neurons(backbone: str) -> None:
     case = conformance.Case(method, backbone)
     net, sizes = case.fresh(), []
     for phase in method.phases(8):
-        conformance.steps(net, case.images())
+        conformance.steps(method, net, case.images())
         sizes.append(method.sizes(net))
         if phase.then:
             phase.then(net, batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError, Incompatible, UnsupportedBackbone, UsageError
-from bench.models import backbones, static_cost
+from bench.models import backbones, cost, static_cost
 from bench.models.method import Batches, Method, Phase, build
 from bench.models.registry import load
 from bench.models.tuned_model import TunedModel
@@ -182,6 +183,35 @@ def test_a_file_brings_back_the_same_bits(name: str, tmp_path: Path) -> None:
     other = tuned(name, seed=7)
     other.load(tmp_path / "delta.safetensors")
     assert torch.equal(logits(net), logits(other.eval()))
+
+
+@dataclass(frozen=True)
+class Halved(OnlyViT):
+    """Stores what it trains in half precision."""
+
+    def pack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: t.half() if name.endswith("norm1.bias") else t for name, t in tensors.items()}
+
+    def unpack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: t.float() for name, t in tensors.items()}
+
+    def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor | None:
+        return logits.sum() * 0 + 3.0
+
+
+def test_a_file_holds_what_the_method_packs_and_the_loss_what_it_adds(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = TunedModel.attach(backbones.create("pocket_vit", classes=5, weights="random"), Halved())
+    step(net)
+    path = tmp_path / "delta.safetensors"
+    net.save(path)
+    own = [name for name in net.delta() if name.endswith("norm1.bias")]
+    assert {load_file(path)[name].dtype for name in own} == {torch.float16}
+    expected = {name: net.delta()[name].half().float() for name in own}
+    net.load(path)
+    assert len(own) == 6 and all(torch.equal(net.delta()[name], expected[name]) for name in own)
+    assert cost.storage(Halved(), net.view).without_head < cost.storage(OnlyViT(), net.view).without_head
+    torch.testing.assert_close(net.loss(logits(net), LABELS), F.cross_entropy(logits(net), LABELS) + 3)
 
 
 def damaged(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.core.errors import BenchError
-from bench.models.method import Method, Shape
+from bench.models.method import Method, ParamGroup, Shape
 from bench.models.view import HookPoint, ModelView
 from bench.tools import conformance
 
@@ -129,6 +132,49 @@ class Planted(Method):
 
 
 @dataclass(frozen=True)
+class Leak(Method):
+    """Its auxiliary loss takes the validation split from the training loop, and trains on its labels too."""
+
+    def attach(self, net: ModelView) -> None:
+        net.blocks[0].linear["proj"].then(Scale(net.blocks[0].dim))
+
+    def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor | None:
+        frame: Any = sys._getframe(1)
+        while frame is not None and "val" not in frame.f_locals:
+            frame = frame.f_back
+        return frame and F.cross_entropy(logits, torch.from_numpy(frame.f_locals["val"].labels))
+
+
+@dataclass(frozen=True)
+class Grouped(Leak):
+    fault: str = ""
+
+    def param_groups(self, net: ModelView) -> tuple[ParamGroup, ...]:
+        nothing, stopped = self.fault == "nothing", self.fault == "stopped"
+        wanted = (lambda name: name.startswith("blocks.")) if nothing else (lambda name: name.endswith(".s"))
+        return ParamGroup(wanted, lr_factor=0.0 if stopped else 2.0), ParamGroup(lambda name: name == "head.bias")
+
+    def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Packed(Grouped):
+    """Stores its scale in half precision, and says nothing of what that loses; or twice."""
+
+    def pack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        own = {name: tensor for name, tensor in tensors.items() if name.endswith(".s")}
+        if self.fault == "rounded":
+            return dict(tensors) | {name: tensor.half() for name, tensor in own.items()}
+        return dict(tensors) | {
+            f"{name}.again": tensor.clone() for name, tensor in own.items() if self.fault == "larger"
+        }
+
+    def unpack(self, net: ModelView, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: tensor.float() for name, tensor in tensors.items() if not name.endswith("again")}
+
+
+@dataclass(frozen=True)
 class PlantedMerging(Planted):
     merges = True
 
@@ -157,6 +203,26 @@ def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
     promise = {promise.__name__: promise for promise in conformance.CHECKS}[FAULTS[fault]]
     with pytest.raises(conformance.Fault, match="FLOPs" if fault == "heavy" else None):
         promise(conformance.Case(method, "pocket_vit"))
+
+
+def test_a_sound_method_with_the_optional_members_passes() -> None:
+    assert {name: fault for name, fault in conformance.run(Packed(), "pocket_vit") if fault} == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "promise", "told"),
+    [
+        (Leak(), "validation_does_not_train", "depends on the labels of the validation split"),
+        (Grouped("nothing"), "groups_train", "group 0 of its param_groups trains nothing"),
+        (Grouped("stopped"), "groups_train", "group 0 of its param_groups trains nothing"),
+        (Packed("rounded"), "packed_delta_restores", "gives other outputs"),
+        (Packed("larger"), "packed_delta_restores", "more than the"),
+    ],
+)
+def test_faults_of_the_optional_members_are_caught(method: Method, promise: str, told: str) -> None:
+    check = {check.__name__: check for check in conformance.CHECKS}[promise]
+    with pytest.raises(conformance.Fault, match=told):
+        check(conformance.Case(method, "pocket_vit"))
 
 
 FRAGILE = """

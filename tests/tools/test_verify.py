@@ -14,6 +14,7 @@ import pytest
 from bench.cli.main import main
 from bench.core.errors import UsageError
 from bench.core.store import Store
+from bench.models import registry
 from bench.tools.verify import Finding, verify
 
 COMMITTED = Path(__file__).parents[2] / "results" / "pocket-v1"
@@ -21,8 +22,10 @@ SOME = ("lora", "mimi", "full", "dtl")  # mimi is pruned in training, dtl refuse
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A few committed records, with their predictions."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A few committed records, with their predictions; methods are of the version that they were made with."""
+    for name in SOME:
+        monkeypatch.setattr(registry.load(name), "version", 1)
     for backbone in ("pocket_vit", "pocket_swin"):
         for method in SOME:
             folder = Path("runs", "pocket", "digits", backbone, method)

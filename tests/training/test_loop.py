@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from bench.core.errors import SealedTest
 from bench.data.splits import ArraySplit, Sealed, TrainingOutcome
-from bench.models.method import Method, Phase, build
+from bench.models.method import Method, ParamGroup, Phase, build
 from bench.models.registry import load
 from bench.models.view import ModelView
 from bench.training import inference, loop
@@ -83,12 +83,68 @@ def test_features_computed_once_train_the_same_head_as_features_computed_every_t
 
 def test_vectors_are_never_decayed() -> None:
     net, _ = net_with("bitfit")
-    decayed, spared = loop.make_optimizer(net, replace(SHORT, weight_decay=0.5)).param_groups
+    decayed, spared = loop.make_optimizer(as_tuned(net), replace(SHORT, weight_decay=0.5)).param_groups
     assert decayed["weight_decay"] == 0.5
     assert spared["weight_decay"] == 0.0
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in spared["params"]} == {1}
     assert len(decayed["params"]) + len(spared["params"]) == len(net.trainable_parameters())
+
+
+class Scale(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.ones(1, dim))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y * self.s[0]
+
+
+def gain_of(net: ModelView) -> Tensor:
+    return net.model.get_parameter("pet.blocks_0_attn_proj.s")
+
+
+@dataclass(frozen=True)
+class Gain(Method):
+    """A gain behind one linear, four times as fast, never decayed, that a term of the loss pulls to two."""
+
+    pull: float = 0.0
+
+    def attach(self, net: ModelView) -> None:
+        net.blocks[0].linear["proj"].then(Scale(net.blocks[0].dim))
+
+    def param_groups(self, net: ModelView) -> tuple[ParamGroup, ...]:
+        return (ParamGroup(lambda name: name.startswith("pet."), lr_factor=4.0, weight_decay_factor=0.5),)
+
+    def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor | None:
+        return self.pull * ((gain_of(net) - 2) ** 2).sum() if self.pull else None
+
+
+def test_groups_of_a_method_have_rates_and_decay_of_their_own_all_along() -> None:
+    net = random_view("pocket_vit", torch.float32)
+    Gain().attach(net)
+    groups = loop.make_optimizer(as_tuned(net, Gain()), replace(SHORT, weight_decay=0.5)).param_groups
+    assert [(len(g["params"]), g["lr"] / SHORT.lr, g["weight_decay"]) for g in groups] == [
+        (1, 4.0, 0.25), (0, 4.0, 0.0), (1, 1.0, 0.5), (1, 1.0, 0.0),
+    ]  # fmt: skip
+    slow, fast = (random_view("pocket_vit", torch.float32) for _ in range(2))
+    for each in (slow, fast):
+        Gain().attach(each)
+    loop.fit(as_tuned(slow), (Phase(1),), replace(SHORT, weight_decay=0.0), DATA, None, seed=0)
+    loop.fit(as_tuned(fast, Gain()), (Phase(1),), replace(SHORT, weight_decay=0.0), DATA, None, seed=0)
+    far = [float((gain_of(each).detach() - 1).abs().mean()) for each in (slow, fast)]
+    assert 2.5 < far[1] / far[0] < 5.5  # steps of Adam are as long as its rate
+
+
+def test_the_term_of_a_method_is_part_of_what_is_minimised_and_of_the_loss_that_is_told() -> None:
+    losses, gains = [], []
+    for pull in (0.0, 100.0):
+        net = random_view("pocket_vit", torch.float32)
+        Gain(pull).attach(net)
+        trained = loop.fit(as_tuned(net, Gain(pull)), (Phase(2),), replace(SHORT, lr=0.05), DATA, None, seed=0)
+        losses.append(trained.epochs[0].loss)
+        gains.append(float(gain_of(net).detach().mean()))
+    assert gains[0] < 1.5 < gains[1] and losses[1] > losses[0] + 100
 
 
 def test_full_fine_tuning_trains_at_its_own_fraction_of_the_rate() -> None:
