@@ -122,6 +122,31 @@ class AddToSum(Hook):
         return y + self.module(self.wire.take() + y)
 
 
+class AtHead:
+    """Hands what the head reads, and what other slots have put out in the same pass, to a module."""
+
+    def __init__(self, module: nn.Module, wires: list[SideChannel]) -> None:
+        self.module, self.wires = module, wires
+
+    def read(self, features: Tensor) -> Tensor:
+        out: Tensor = self.module(features, *[wire.take() for wire in self.wires])
+        return out
+
+
+class BeforeHead(AtHead):
+    """The head reads m(f, y...) instead of f."""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (self.read(args[0]),)
+
+
+class BesideHead(AtHead):
+    """logits + m(f, y...)"""
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        return logits + self.read(args[0])
+
+
 class AddToLogits(Hook):
     """Gives a ViT's attention an additive bias m() (heads, N, N)."""
 

@@ -24,7 +24,15 @@ from bench.models import source
 if TYPE_CHECKING:
     from bench.models.method import Method
 
-ORDER = ("baseline", "adapters", "low-rank", "prompts", "scale and shift", "other")  # of families, in lists
+ORDER = (
+    "baseline",
+    "adapters",
+    "low-rank",
+    "prompts",
+    "scale and shift",
+    "selection",
+    "other",
+)  # of families, in lists
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -241,6 +241,26 @@ class ModelView:
         name = self.register(block.attn.exit, m)
         attention = self.model.get_submodule(block.attn.op)
         self.hook(name, attention, hooks.AddToLogits(m), before=True, with_kwargs=True)
+        return name
+
+    def at_head(
+        self, m: nn.Module, reads: Sequence[HookPoint] = (), verb: Literal["before", "beside"] = "before"
+    ) -> str:
+        """f <- m(f, *y) for what the head reads, f (B, D), or with `verb="beside"` logits <- logits + m(f, *y).
+
+        y are what the slots of `reads` put out in the same pass. A head that reads more features than f is one that m
+        adds to: m (B, C). Raises UsageError where the model has no classifier.
+        """
+        head = self.head
+        path = next(name for name, module in self.model.named_modules() if module is head)
+        slot = HookPoint(self, head, path, path, head.in_features, head.out_features, slice(0, head.out_features))
+        name, wires = self.register(slot, m), [SideChannel() for _ in reads]
+        for wire, read in zip(wires, reads, strict=True):
+            self.hook(name, read.module, hooks.Send(nn.Identity(), wire, "output", read.columns))
+        if verb == "before":
+            self.hook(name, head, hooks.BeforeHead(m, wires), before=True)
+        else:
+            self.hook(name, head, hooks.BesideHead(m, wires))
         return name
 
     def add_prompts(self, tokens: Mapping[int, nn.Module]) -> None:

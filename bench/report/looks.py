@@ -12,6 +12,7 @@ COLOURS = {
     "low-rank": "#b3400b",
     "prompts": "#7a3a8c",
     "scale and shift": "#1d6b3a",
+    "selection": "#006b6b",
     "other": "#8a5a00",
 }
 MARKERS = "os^DvPX<>phd8H*"

@@ -120,11 +120,33 @@ STARTS: dict[str, dict[str, Start]] = {
     "sct": {"map.weight": Normal(0.02, cut=2), "map.bias": ZERO},
     "vpt_deep": TOKENS,
     "vpt_shallow": TOKENS,
+    "cvpt": {f"P.{name}": start for name, start in TOKENS.items()},
+    "vqt": {"W.weight": ZERO} | {f"Q.{i}.{name}": start for i in range(6) for name, start in TOKENS.items()},
     # He et al. 2015, eq. 14: Kaiming-uniform of gain sqrt 2, c as 1 x d_in and l as d_out x 1
     "rlrr": PAIR
     | {"c (1, 128)": Uniform(math.sqrt(6 / 128)), "c (1, 512)": Uniform(math.sqrt(6 / 512))}
     | {"l": Uniform(math.sqrt(6)), "t": ZERO},
     "ssf": PAIR,
+    "lora_plus": {"A": default(128), "B": ZERO},
+    "gps": {"values": ZERO},
+    "mona": {
+        **{"norm.weight": ONE, "norm.bias": ZERO, "s1": Constant(1e-6), "s2": ONE},
+        **{f"D.{part}": default(128) for part in LINEAR},
+        **{f"U.{part}": default(64) for part in LINEAR},
+        **{f"c.w.{i}.{part}": default(k * k) for i, k in enumerate((3, 5, 7)) for part in LINEAR},
+        **{f"c.P.{part}": default(64) for part in LINEAR},
+    },
+    "bi_adaptformer": {"down.W": default(128), "up.W": Normal(0.001)},
+    "karst": {
+        **{f"{i}.C": Normal(2 ** -((i + 1) / 2)) for i in range(4)},
+        **{f"{i}.A": Normal(2**-0.5) for i in range(4)},
+        **{f"{i}.B": ZERO for i in range(4)},
+        **{"s1": ZERO, "s2": ZERO},
+    },
+    "cara": {
+        **{"u": default(128), "h": Uniform(1), "e": ZERO, "p": Uniform(1)},
+        **{"U": default(128), "V": ZERO},
+    },
 }
 
 # how far the features move before any training, in their own length, on the trained pocket_vit
@@ -136,7 +158,10 @@ EFFECTS: dict[str, tuple[float, float]] = {
     "sct": (0.02, 0.2),
     "ssf": (0.05, 0.5),
     "rlrr": (0.1, 1.0),
+    "mona": (0.05, 1.0),
+    "bi_adaptformer": (1e-5, 1e-2),
     "vpt_deep": (0.05, 1.0),
+    "cvpt": (0.05, 2.0),
     "vpt_shallow": (0.1, 3.0),  # tokens that no block has seen before pass through all of them
 }
 

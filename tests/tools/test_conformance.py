@@ -131,6 +131,33 @@ class Planted(Method):
         return shape.dims[0] + (self.fault == "count") if self.fault in ("", "count") else None
 
 
+class Stale(nn.Module):
+    """At the head: gives the summary of the pass before this one."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.full((dim,), 0.1))
+        self.before = [torch.zeros(1, dim)]
+
+    def forward(self, f: Tensor, y: Tensor) -> Tensor:
+        late, self.before[0] = self.before[0], y.mean(1).detach()
+        return f + self.s * late.mean(0).to(f.dtype)
+
+
+@dataclass(frozen=True)
+class AtHead(Method):
+    fault: str = ""
+
+    def attach(self, net: ModelView) -> None:
+        dim = net.blocks[0].dim
+        net.at_head(Stale(dim) if self.fault else Fresh(dim), reads=[net.blocks[0].out])
+
+
+class Fresh(Scale):
+    def forward(self, f: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        return f + (self.s - 1) * y.mean(1)
+
+
 @dataclass(frozen=True)
 class Leak(Method):
     """Its auxiliary loss takes the validation split from the training loop, and trains on its labels too."""
@@ -205,8 +232,9 @@ def test_a_planted_fault_is_caught_by_the_check_it_is_for(fault: str) -> None:
         promise(conformance.Case(method, "pocket_vit"))
 
 
-def test_a_sound_method_with_the_optional_members_passes() -> None:
-    assert {name: fault for name, fault in conformance.run(Packed(), "pocket_vit") if fault} == {}
+@pytest.mark.parametrize("method", [Packed(), AtHead()])
+def test_a_sound_method_with_the_optional_members_passes(method: Method) -> None:
+    assert {name: fault for name, fault in conformance.run(method, "pocket_vit") if fault} == {}
 
 
 @pytest.mark.parametrize(
@@ -216,6 +244,7 @@ def test_a_sound_method_with_the_optional_members_passes() -> None:
         (Grouped("nothing"), "groups_train", "group 0 of its param_groups trains nothing"),
         (Grouped("stopped"), "groups_train", "group 0 of its param_groups trains nothing"),
         (Packed("rounded"), "packed_delta_restores", "gives other outputs"),
+        (AtHead("stale"), "images_do_not_mix", "output alone differs"),
         (Packed("larger"), "packed_delta_restores", "more than the"),
     ],
 )
