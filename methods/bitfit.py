@@ -24,4 +24,8 @@ class BitFit(Method):
     paper = "Ben Zaken et al. 2022, arXiv 2106.10199"
 
     def attach(self, net: ModelView) -> None:
-        net.unfreeze(lambda name: name.endswith(".bias") or (self.tables and name.endswith("_bias_table")))
+        net.unfreeze(
+            lambda name: (
+                name.endswith((".bias", ".q_bias", ".v_bias")) or (self.tables and name.endswith("_bias_table"))
+            )
+        )

@@ -127,7 +127,9 @@ def list_command(args: argparse.Namespace) -> int:
     elif args.what == "backbones":
         rows = [("pocket_vit", "ViT, 32 px, bundled"), ("pocket_swin", "Swin, 32 px, bundled")]
         rows.append(("cvt_13", "CvT, 224 px, from transformers: pip install 'petbench[cvt]'"))
-        rows.append(("any timm tag", "of a VisionTransformer or SwinTransformer, e.g. vit_base_patch16_224.orig_in21k"))
+        rows.append(
+            ("any timm tag", "of a VisionTransformer, SwinTransformer or Eva, e.g. vit_base_patch16_224.orig_in21k")
+        )
     else:
         from bench.core import configs
 

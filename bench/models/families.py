@@ -14,6 +14,7 @@ from typing import Any
 
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
+from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block as VitBlock
 from timm.models.vision_transformer import VisionTransformer
@@ -24,6 +25,11 @@ from bench.models import prompts
 from bench.models.cvt import Cvt
 from bench.models.view import Block, Branch, HookPoint, ModelView, Shape
 
+REASONS = {
+    "ConvNeXt": ": it is a convolutional network, without attention",
+    "ResNet": ": it is a convolutional network, without attention",
+    "SwinTransformerV2": ": its norms stand behind attention and MLP, not in front of them",
+}
 LAYERS = (nn.Linear, nn.LayerNorm, nn.Conv2d)
 TIMM_LINEARS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 
@@ -67,6 +73,8 @@ class Family:
     merging_parts: tuple[str, ...] = ()  # its layers, in order
     prompts: Callable[..., list[prompts.Handle]] | None = None  # brings prompts in; None where none are defined
     attention_bias: bool = False  # its attention takes a bias (heads, N, N) on the logits
+    prepare: Callable[[Any], None] | None = None  # of a block: has it call its layers as modules, where hooks act
+    refused: str = ""  # what else timm builds of this class, and why it is refused
 
 
 def _swin_tokens(model: Any, path: str) -> Tokens:
@@ -152,18 +160,37 @@ CVT = Family(  # q, k and v are linears of their own, each behind its own convol
     side=lambda model, first: 0,  # its tokens attend to those of a coarser grid
 )
 
-FAMILIES = (VIT, SWIN, CVT)
+
+def _apart(block: Any) -> None:
+    """The fused qkv is called as a module, and its bias, which is no part of it, is added behind it."""
+    block.attn.qkv_bias_separate = True
+
+
+EVA = dataclasses.replace(  # DINOv3, EVA: positions are rotations of q and k, so no prompts can stand among the patches
+    VIT,
+    name="eva",
+    title="timm's Eva",
+    model=Eva,
+    kinds={"": EvaBlock, "attn": EvaAttention, "mlp": Mlp},
+    prompts=None,
+    attention_bias=False,
+    prepare=_apart,
+    refused="Of EVA-02 the MLP is gated: what fc1 puts out is twice as wide as what fc2 reads.",
+)
+
+FAMILIES = (VIT, SWIN, EVA, CVT)
 
 
 def build_view(model: nn.Module) -> ModelView:
-    """Handles on a timm ViT or Swin, or on our CvT; every parameter frozen but the head's.
+    """Handles on a timm ViT, Swin or Eva, or on our CvT; every parameter frozen but the head's.
 
     Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
     """
     family = next((each for each in FAMILIES if type(model) is each.model), None)
     if family is None:
         known = ", ".join(each.title for each in FAMILIES)
-        raise UnsupportedBackbone(f"{type(model).__name__} is not understood. Known: {known}.")
+        name = type(model).__name__
+        raise UnsupportedBackbone(f"{name} is not understood{REASONS.get(name, '')}. Known: {known}.")
     net = ModelView(model, family.name, enter_prompts=family.prompts, attention_bias=family.attention_bias)
     paths = _matching(model, family.blocks)
     net.blocks = tuple(_block(net, family, path, index) for index, path in enumerate(paths))
@@ -196,7 +223,10 @@ def _block(net: ModelView, family: Family, path: str, index: int) -> Block:
     for part, kind in family.kinds.items():
         where = f"{path}.{part}" if part else path
         if type(module := net.model.get_submodule(where)) is not kind:
-            raise UnsupportedBackbone(f"{where} is a {type(module).__name__}; only {kind.__name__} is understood.")
+            told = f"{where} is a {type(module).__name__}; only {kind.__name__} is understood."
+            raise UnsupportedBackbone(f"{told} {family.refused}".strip())
+    if family.prepare:
+        family.prepare(net.model.get_submodule(path))
     linear: dict[str, HookPoint] = {}
     for name, part in family.linears.items():
         linear[name] = _layer(net, f"{path}.{part}", nn.Linear)

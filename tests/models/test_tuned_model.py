@@ -287,7 +287,7 @@ def test_an_unsupported_backbone_is_refused_by_name_without_weights(monkeypatch:
         static_cost.check_supported(name)
     with pytest.raises(
         UsageError,
-        match=r"^--backbone resnet50 is not supported: ResNet is not understood\. Known: .*SwinTransformer.*CvT\.$",
+        match=r"^--backbone resnet50 is not supported: ResNet is not understood: it is a convolutional network, without attention\. Known: .*SwinTransformer.*CvT\.$",
     ):
         static_cost.check_supported("resnet50")
     with pytest.raises(UsageError, match=r"ConvNeXt is not"):

@@ -1,0 +1,33 @@
+"""Backbones of a few thousand parameters, of the families of which none ships with the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from timm.models.eva import Eva
+from torch import nn
+
+from bench.models import backbones
+
+
+def tiny_eva(**kwargs: Any) -> nn.Module:
+    """As DINOv3: rotary positions, four registers, a scale for each branch."""
+    return Eva(
+        img_size=32,
+        patch_size=8,
+        embed_dim=32,
+        depth=3,
+        num_heads=2,
+        init_values=0.5,
+        use_rot_pos_emb=True,
+        use_abs_pos_emb=False,
+        num_reg_tokens=4,
+        global_pool="token",
+        **kwargs,
+    )
+
+
+def add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives them names that `backbones.create` knows."""
+    monkeypatch.setitem(backbones.POCKET, "tiny_eva", backbones.Pocket(tiny_eva, "Eva, 32 px, width 32, depth 3"))
