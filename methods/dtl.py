@@ -73,7 +73,7 @@ class DTL(Method):
 
     family = "low-rank"
     paper = "Fu et al. 2024, arXiv 2312.07856"
-    supports = "vit eva"
+    supports = "vit eva eva02"
     version = 2  # DTL+: theta before g, and no convolution of class tokens
 
     def __post_init__(self) -> None:

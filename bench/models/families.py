@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timm.layers.attention import Attention
-from timm.layers.mlp import Mlp
+from timm.layers.mlp import Mlp, SwiGLU
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block as VitBlock
@@ -74,6 +74,8 @@ class Family:
     prompts: Callable[..., list[prompts.Handle]] | None = None  # brings prompts in; None where none are defined
     attention_bias: bool = False  # its attention takes a bias (heads, N, N) on the logits
     prepare: Callable[[Any], None] | None = None  # of a block: has it call its layers as modules, where hooks act
+    fits: Callable[[Any], bool] = lambda model: True  # where models of one class are built in several ways
+    gated: bool = False  # the MLP's first linear is one of two that read the norm's output
     refused: str = ""  # what else timm builds of this class, and why it is refused
 
 
@@ -175,10 +177,24 @@ EVA = dataclasses.replace(  # DINOv3, EVA: positions are rotations of q and k, s
     prompts=None,
     attention_bias=False,
     prepare=_apart,
-    refused="Of EVA-02 the MLP is gated: what fc1 puts out is twice as wide as what fc2 reads.",
+    refused="It is gated, and what fc1 puts out is twice as wide as what fc2 reads.",
 )
 
-FAMILIES = (VIT, SWIN, EVA, CVT)
+EVA_02 = dataclasses.replace(  # base and large: fc1 is the linear that is gated, not the one that gates
+    EVA,
+    name="eva02",
+    kinds={"": EvaBlock, "attn": EvaAttention, "mlp": SwiGLU},
+    linears={
+        **{name: f"attn.{name}_proj" for name in "qkv"},
+        **{"proj": "attn.proj", "fc1": "mlp.fc1_x", "fc2": "mlp.fc2"},
+    },
+    prepare=None,
+    fits=lambda model: type(model.blocks[0].mlp) is SwiGLU,
+    gated=True,
+    refused="",
+)
+
+FAMILIES = (VIT, SWIN, EVA_02, EVA, CVT)
 
 
 def build_view(model: nn.Module) -> ModelView:
@@ -186,9 +202,9 @@ def build_view(model: nn.Module) -> ModelView:
 
     Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
     """
-    family = next((each for each in FAMILIES if type(model) is each.model), None)
+    family = next((each for each in FAMILIES if type(model) is each.model and each.fits(model)), None)
     if family is None:
-        known = ", ".join(each.title for each in FAMILIES)
+        known = ", ".join(dict.fromkeys(each.title for each in FAMILIES))
         name = type(model).__name__
         raise UnsupportedBackbone(f"{name} is not understood{REASONS.get(name, '')}. Known: {known}.")
     net = ModelView(model, family.name, enter_prompts=family.prompts, attention_bias=family.attention_bias)
@@ -244,7 +260,7 @@ def _block(net: ModelView, family: Family, path: str, index: int) -> Block:
         grid=tokens.grid,
         prefix=tokens.prefix,
         attn=Branch(norm1, exits[0], f"{path}.{family.attn.op}", linear.get("qkv")),
-        mlp=Branch(norm2, exits[1], f"{path}.{family.mlp.op}", linear["fc1"]),
+        mlp=Branch(norm2, exits[1], f"{path}.{family.mlp.op}", None if family.gated else linear["fc1"]),
         out=_place(net, path, dim),
         linear=linear,
         norm={"norm1": norm1, "norm2": norm2},

@@ -147,7 +147,7 @@ def validation_does_not_train(case: Case) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2 * BATCH, size, size, 3), dtype=np.uint8)
     labels, ends = LABELS.numpy(), []
     for of_validation in (labels, labels[::-1].copy()):
-        net, phases = case.fresh(), case.method.phases(PHASES)
+        net, phases = case.fresh(), case.method.phases(len(case.method.phases(PHASES)))
         train, val = ArraySplit(images[:BATCH], labels), ArraySplit(images[BATCH:], of_validation)
         torch.manual_seed(4)
         loop.fit(TunedModel(net.model, net, case.method), phases, PROTOCOL, train, val, seed=0)

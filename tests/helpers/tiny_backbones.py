@@ -28,6 +28,25 @@ def tiny_eva(**kwargs: Any) -> nn.Module:
     )
 
 
+def tiny_eva02(**kwargs: Any) -> nn.Module:
+    """As EVA-02 base: rotary positions beside learned ones, q, k and v apart, a gated MLP with a norm inside."""
+    return Eva(
+        img_size=32,
+        patch_size=8,
+        embed_dim=32,
+        depth=3,
+        num_heads=2,
+        qkv_fused=False,
+        mlp_ratio=8 / 3,
+        swiglu_mlp=True,
+        scale_mlp=True,
+        use_rot_pos_emb=True,
+        global_pool="avg",
+        **kwargs,
+    )
+
+
 def add(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives them names that `backbones.create` knows."""
-    monkeypatch.setitem(backbones.POCKET, "tiny_eva", backbones.Pocket(tiny_eva, "Eva, 32 px, width 32, depth 3"))
+    for build in (tiny_eva, tiny_eva02):
+        monkeypatch.setitem(backbones.POCKET, build.__name__, backbones.Pocket(build, "32 px, width 32, depth 3"))

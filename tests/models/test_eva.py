@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -16,7 +20,9 @@ from bench.models.view import ModelView
 from bench.tools import conformance
 
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-REFUSING = {"cvpt", "lepe", "rpb", "vpt_deep", "vpt_shallow", "vqt"}
+REFUSING = {"cvpt", "lepe", "rpb", "vpt_deep", "vpt_shallow", "vqt"}  # what moves tokens, or biases logits
+OF_02 = {"arc", "repadapter", "ssf"}  # what stands in front of q, k and v at once, or behind all three
+SLICED = {"cara", "fact_tk", "fact_tt"}  # its MLP is not four times as wide
 
 
 def bare(**kwargs: bool) -> torch.nn.Module:
@@ -77,20 +83,30 @@ def test_bitfit_trains_the_biases_that_stand_beside_the_fused_linear() -> None:
     assert {"blocks.0.attn.q_bias", "blocks.0.attn.v_bias", "blocks.0.attn.proj.bias"} <= trained
 
 
-def test_what_moves_tokens_or_biases_logits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_backbones.add(monkeypatch)
-    supported = {name for name, entry in registry.entries().items() if "eva" in entry.supports}
-    assert set(registry.entries()) - supported == REFUSING
-    for name in REFUSING:
-        with pytest.raises(Incompatible, match=r"is not defined for Eva \(eva\)"):
-            attach(build(registry.load(name), {}, name), build_view(bare()))
+@pytest.mark.parametrize(
+    ("build_model", "family", "refusing"),
+    [(tiny_backbones.tiny_eva, "eva", REFUSING), (tiny_backbones.tiny_eva02, "eva02", REFUSING | OF_02)],
+)
+def test_what_does_not_fit_is_refused(
+    build_model: Callable[..., torch.nn.Module], family: str, refusing: set[str]
+) -> None:
+    assert {name for name, entry in registry.entries().items() if family not in entry.supports} == refusing
+    for name in refusing:
+        with pytest.raises(Incompatible, match=rf"is not defined for Eva \({family}\)"):
+            attach(build(registry.load(name), {}, name), build_view(build_model(num_classes=5)))
+    if family == "eva02":
+        for name in SLICED:
+            with pytest.raises(Incompatible, match="85 is not 4 x 32"):
+                attach(build(registry.load(name), {}, name), build_view(build_model(num_classes=5)))
 
 
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("eva02_tiny_patch14_224", "mlp is a GluMlp; only Mlp is understood. Of EVA-02 the MLP is gated"),
-        ("eva02_base_patch14_224", "mlp is a SwiGLU; only Mlp is understood. Of EVA-02 the MLP is gated"),
+        (
+            "eva02_tiny_patch14_224",
+            "mlp is a GluMlp; only Mlp is understood. It is gated, and what fc1 puts out is twice",
+        ),
         ("swinv2_tiny_window8_256", "SwinTransformerV2 is not understood: its norms stand behind attention and MLP"),
         ("convnext_atto", "ConvNeXt is not understood: it is a convolutional network, without attention"),
     ],
@@ -108,17 +124,41 @@ def test_dinov3_is_understood() -> None:
     assert cost.method_params(net) == 4 * 12 * 384 * 8
 
 
-@pytest.mark.parametrize("name", ["lora", "convpass", "ssf"])
-def test_methods_keep_their_promises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_eva_02_q_k_v_and_the_gated_linear_are_reached() -> None:
+    torch.manual_seed(0)
+    model = tiny_backbones.tiny_eva02(num_classes=5).double().eval()
+    plain = copy.deepcopy(model)
+    net = build_view(model)
+    attach(build(registry.load("lora"), {"targets": ("k", "fc1"), "rank": 2, "alpha": 2.0}, "lora"), net)
+    with torch.no_grad():
+        for block in net.blocks:
+            inner: Any = plain.get_submodule(block.path)
+            for target, weight in (("k", inner.attn.k_proj.weight), ("fc1", inner.mlp.fc1_x.weight)):
+                m: Any = net.pet[block.linear[target].label.replace(".", "_")]
+                m.B.normal_()
+                weight += m.B @ m.A
+    torch.testing.assert_close(logits(net.model), logits(plain), rtol=0, atol=1e-10)
+    with torch.device("meta"):
+        base = build_view(timm.create_model("eva02_base_patch14_224", num_classes=2))
+    assert (len(base.blocks), base.shape.mlp_ratio) == (12, 2048 / 768)
+
+
+@pytest.mark.parametrize("name", ["lora", "convpass", "rlrr"])
+@pytest.mark.parametrize("backbone", ["tiny_eva", "tiny_eva02"])
+def test_methods_keep_their_promises(name: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them do: `test_every_method_keeps_its_promises`, which takes longer."""
     tiny_backbones.add(monkeypatch)
     method = build(registry.load(name), {}, name)
-    assert {check: fault for check, fault in conformance.run(method, "tiny_eva") if fault} == {}
+    assert {check: fault for check, fault in conformance.run(method, backbone) if fault} == {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(registry.entries()) - REFUSING))
-def test_every_method_keeps_its_promises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [(name, "tiny_eva") for name in sorted(set(registry.entries()) - REFUSING)]
+    + [(name, "tiny_eva02") for name in sorted(set(registry.entries()) - REFUSING - OF_02 - SLICED)],
+)
+def test_every_method_keeps_its_promises(name: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_backbones.add(monkeypatch)
-    found = conformance.run(build(registry.load(name), {}, name), "tiny_eva")
+    found = conformance.run(build(registry.load(name), {}, name), backbone)
     assert {check: fault for check, fault in found if fault} == {}
