@@ -74,7 +74,7 @@ class Order:
         return len(self.batches)
 
 
-def draw(folder: Path, count: int = 512) -> None:
+def draw(folder: Path, count: int) -> None:
     """Smooth noise with some grain: JPEGs about as large, and as slow to decode, as photographs."""
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -145,7 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         if args.folder is None:
-            draw(folder)
+            draw(folder, min(args.images, 512))
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[: args.images]
         if not paths:
             parser.error(f"{folder} holds no images")

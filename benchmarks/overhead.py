@@ -22,7 +22,7 @@ from bench.models.method import Phase, build
 from bench.models.tuned_model import TunedModel
 from bench.training import loop
 
-EPOCHS, IMAGES = 1, 400
+EPOCHS = 1
 
 
 def fresh(method: str, backbone: str) -> TunedModel:
@@ -62,10 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="lora")
     parser.add_argument("--backbone", default="pocket_vit")
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    data = ArraySplit(rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, IMAGES))
+    data = ArraySplit(rng.integers(0, 256, (args.images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, args.images))
     times: dict[str, list[float]] = {"harness": [], "bare": []}
     for number in range(args.rounds + 1):
         pair = [("harness", harness), ("bare", bare)]
@@ -75,9 +76,10 @@ def main() -> None:
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratio = medians["harness"] / medians["bare"]
-    print(f"{args.method} on {args.backbone}, {IMAGES} images, {torch.get_num_threads()} threads, {args.rounds} rounds")
+    print(f"{args.method} on {args.backbone}, {args.images} images", end=", ")
+    print(f"{torch.get_num_threads()} threads, {args.rounds} rounds")
     for name, value in medians.items():
-        print(f"  {name:8} {value:.3f} s (median), {IMAGES * EPOCHS / value:.0f} images/s")
+        print(f"  {name:8} {value:.3f} s (median), {args.images * EPOCHS / value:.0f} images/s")
     print(f"  ratio    {ratio:.3f}")
 
 

@@ -54,7 +54,9 @@ warmup = max(1, round(0.1 * steps))
 scheduler = torch.optim.lr_scheduler.LambdaLR(
     optimizer,
     lambda step: (
-        (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        (step + 1) / warmup
+        if step < warmup
+        else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
     ),
 )
 for _ in range(args.epochs):

@@ -36,7 +36,8 @@ REAL = Path(__file__).parents[1] / "results" / "pocket-v1"
 
 
 def more(records: list[Record]) -> Iterator[Record]:
-    """The records again and again, with seeds and scores of their own."""
+    """Those that are done again and again, with seeds and scores of their own."""
+    records = [record for record in records if record.status == "done"]
     apart = 1 + max(record.spec.seed for record in records)
     for number in itertools.count():
         for record in records:
@@ -83,7 +84,9 @@ def main() -> None:
     source = more(list(Store(REAL).records()))
     with tempfile.TemporaryDirectory() as folder:
         root, paths = Path(folder), list[Path]()
-        file = root / index.FILE
+        file = index.place(root)
+        if file is None:
+            parser.error("you have no cache folder, and so no index")
         print(f"{'records':>8}  {'cold':>15}  {'warm':>15}  {'changed':>15}  {'index':>8}")
         for size in map(int, args.sizes.split(",")):
             paths.extend([put(Store(root), record) for record in itertools.islice(source, size - len(paths))])
@@ -96,6 +99,7 @@ def main() -> None:
             assert len(index.load(root)) == size
             if args.plain:
                 print(f"{'':8}  plain {seconds(1, lambda: frame(Store(root).records()))}", flush=True)
+        file.unlink()
 
 
 if __name__ == "__main__":
