@@ -111,10 +111,10 @@ class Results:
         """One HTML file to explore the results in, which needs nothing but itself; its path."""
         import csv
 
+        from bench.core.recipes import published_folder
         from bench.report import page
-        from bench.tools import published
 
-        with open(published.folder() / "counts.csv", newline="", encoding="utf-8") as file:
+        with open(published_folder() / "counts.csv", newline="", encoding="utf-8") as file:
             counts = list(csv.DictReader(file))
         return page.write(Path(path) if path else self.root / "board.html", self.report, self.records(), counts)
 

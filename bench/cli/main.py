@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.cli import arguments, console, data, results, run, status, verify
-from bench.cli.console import positive, print_rows, warn
+from bench.cli.console import numbers, positive, print_rows, warn
 from bench.core.errors import BenchError
 
 EPILOG = """examples:
@@ -84,9 +84,17 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
     arguments.add_method_settings(check)
 
-    paper = verb("paper", paper_command, "trainable parameters that the papers print, against ours")
-    paper.add_argument("what", choices=("counts",))
-    paper.add_argument("--csv", action="store_true", help="print CSV, with the reason of every erratum")
+    paper = verb("paper", paper_command, "tables of the papers: what is printed, against what is measured here")
+    paper.add_argument("what", metavar="list|counts|NAME|FILE.toml", help="a recipe; `bench paper list` shows all")
+    paper.add_argument("--scale", choices=("paper", "pocket"), default="paper", help="pocket: the grid on a laptop")
+    paper.add_argument("--table", action="store_true", help="run nothing: the table from what has been run")
+    paper.add_argument("--dry-run", action="store_true", help="run nothing: what would be run")
+    paper.add_argument("--csv", action="store_true", help="print CSV; of counts with the reason of every erratum")
+    paper.add_argument("--seeds", type=numbers, metavar="N[,N...]", help="default: the protocol's")
+    paper.add_argument("--skip-missing", action="store_true", help="leave out datasets that are not here")
+    data.add_data_root(paper)
+    arguments.add_launch(paper)
+    arguments.add_out(paper)
 
     results.add_parser(verb)
     status.add_parser(verb)

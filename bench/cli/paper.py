@@ -7,15 +7,114 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from bench.cli import console
-from bench.tools.published import Compared, Row, buildable, compare, read, summary
+from bench.cli import arguments, console
+from bench.cli.plan import print_plan
+from bench.core import recipes
+from bench.core.text import duration, table, terminal_width
+
+if TYPE_CHECKING:
+    from bench.execution.request import RunRequest
+    from bench.tools.published import Compared
+
+GFLOPS = {  # of one forward pass at 224 pixels, as bench.models.static_cost counts them
+    "swin_tiny_patch4_window7_224": 9.0,
+    "swin_small_patch4_window7_224": 17.4,
+    "swin_large_patch4_window7_224": 68.9,
+    "vit_base_patch16_224": 35.1,
+    "vit_base_patch32_clip_quickgelu_224": 8.8,
+    "cvt_13": 9.0,
+}
 
 
 def paper_command(args: argparse.Namespace) -> int:
-    """Exit code 1 where a published number is unexplained."""
-    rows = read()
-    compared = compare(filter(buildable, rows))
+    """Exit code 0: everything asked for is there; 1: a run has no result, or a printed count is unexplained."""
+    if args.what == "list":
+        return _list()
+    if args.what == "counts":
+        return _counts(args)
+    recipe = recipes.read(args.what)
+    return _show(recipe, args) if args.table else _run(recipe, args)
+
+
+def _list() -> int:
+    from bench.execution.recipes import hours, runs
+
+    rows = [("recipe", "item", "what", "runs", "one H100")]
+    for name in recipes.names():
+        recipe = recipes.read(name)
+        gflops = {tag: GFLOPS[tag.partition(".")[0]] for tag in {recipe.backbone_of(row) for row in recipe.rows}}
+        time = duration(3600 * hours(recipe, gflops))
+        rows.append((name, recipe.item, f"{recipe.title} ({recipe.suite})", str(runs(recipe)), time))
+    print("\n".join(table(rows, left=3, width=terminal_width())))
+    print("Times are arithmetic, not measured: three passes an image at 30 TFLOP/s, all seeds. With --scale pocket")
+    print("every recipe runs on a laptop. Data and weights: 'bench data status', 'bench doctor'.")
+    return 0
+
+
+def _requests(recipe: recipes.Recipe, args: argparse.Namespace) -> tuple[RunRequest, ...]:
+    from bench.execution.recipes import requests
+
+    root = str(args.data_root) if args.data_root else None
+    return requests(
+        recipe, args.scale, seeds=args.seeds, out=str(args.out), data_root=root, skip_missing=args.skip_missing
+    )
+
+
+def _run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+    from bench.cli.data import progress_line
+    from bench.cli.progress import showing
+    from bench.execution.planner import work_out
+    from bench.execution.run import execute
+
+    wanted, launch = _requests(recipe, args), arguments.launch_of(args)
+    asked = [work_out(each, launch, console.warn, progress_line, prepare=not args.dry_run) for each in wanted]
+    total, left = sum(len(each.jobs) for each in asked), sum(len(each.plan.runs) for each in asked)
+    print(f"{recipe.item}: {console.counted(total, 'run')}, {left} to do. Results go to {args.out}/.")
+    if args.dry_run:
+        for each in asked:
+            print(f"\n{each.plan.runs[0].spec.backbone if each.plan.runs else 'nothing left'}:", end=" ")
+            print_plan(each)
+        return 0
+    ends, detached = [], False
+    for each in asked:
+        with showing(each.plan) as report:
+            done = execute(each, args.out, report, console.warn)
+        ends.append(done.account)
+        detached |= done.detached
+    if detached:
+        print(f"'{console.hint('status', args.out)}' shows how far they are; the same command with --table the table.")
+        return 0
+    _show(recipe, args)
+    for end in ends:
+        print(end.summary())
+        for line in end.reasons():
+            print(f"  {console.printable(line)}")
+    return 2 if any(end.left_out for end in ends) else 0 if all(end.complete for end in ends) else 1
+
+
+def _show(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+    """The table of what is in the results folder. Exit code 1 where a cell has no run."""
+    from bench import report
+    from bench.execution.recipes import table as recipe_table
+    from bench.report.papers import lines
+
+    made = recipe_table(recipe, args.scale, report.load(args.out, console.warn).runs)
+    if args.csv:
+        made.to_csv(sys.stdout, index=False, lineterminator="\n", float_format="%.10g")
+    else:
+        print(f"{recipe.item}: {recipe.title}")
+        print("\n".join(lines(recipe, made, args.scale, terminal_width())))
+    return 1 if made["measured"].isna().any() else 0
+
+
+def _counts(args: argparse.Namespace) -> int:
+    """Every printed number of trained parameters against ours. Exit code 1 where one is unexplained."""
+    from bench.tools import published
+
+    rows = published.read()
+    compared = published.compare(filter(published.buildable, rows))
     if len(compared) < len(rows):
         left = f"{len(rows) - len(compared)} rows on a CvT are left out"
         console.warn(f"{left}, which needs Hugging Face transformers: pip install 'petbench[cvt]'.")
@@ -27,6 +126,8 @@ def paper_command(args: argparse.Namespace) -> int:
 
 
 def _write_csv(compared: Iterable[Compared]) -> None:
+    from bench.tools.published import Row
+
     names = [field.name for field in dataclasses.fields(Row)]
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow([*names[:-2], "ours", "agreement", "verdict", "note"])
@@ -36,18 +137,20 @@ def _write_csv(compared: Iterable[Compared]) -> None:
 
 
 def _print_table(compared: Iterable[Compared]) -> None:
+    from bench.tools.published import summary
+
     head = ("source", "row", "method", "published", "ours", "verdict")
-    table = [head]
+    lines = [head]
     for c in compared:
         row = c.row
         verdict = f"{c.verdict}, {c.agreement}" if c.verdict == "match" else c.verdict
         printed = f"{row.published} M" if row.unit == "M" else f"{int(row.published):,}"
         ours = f"{c.ours:,.0f}"
         settings = "(mean of several)" if "|" in row.settings else row.settings
-        table.append((f"{row.paper} {row.table}", row.row, f"{row.method} {settings}".strip(), printed, ours, verdict))
-    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+        lines.append((f"{row.paper} {row.table}", row.row, f"{row.method} {settings}".strip(), printed, ours, verdict))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     right = {"published", "ours"}
-    for line in table:
+    for line in lines:
         cells = zip(head, line, widths, strict=True)
         print("  ".join(cell.rjust(w) if name in right else cell.ljust(w) for name, cell, w in cells).rstrip())
     print(f"{summary(compared)}. Reasons: column `note` of --csv.")

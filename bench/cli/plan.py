@@ -31,7 +31,7 @@ def plan_command(args: argparse.Namespace) -> int:
         return 0
     for line in asked.summary:
         print(line)
-    _print_plan(asked)
+    print_plan(asked)
     for line in _left_out(asked, args):
         print(line)
     return 0
@@ -53,7 +53,7 @@ def _print_json(asked: Asked) -> None:
     print(json.dumps({"runs": runs, "bundles": plain(asked.plan.bundles)}))
 
 
-def _print_plan(asked: Asked) -> None:
+def print_plan(asked: Asked) -> None:
     """A screen for a few runs or for thousands: sums, times by method and dataset, and what one worker gets."""
     from bench.execution import executors
 

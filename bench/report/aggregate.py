@@ -39,7 +39,7 @@ def leaderboard(frame: pd.DataFrame, groups: Groups, headline: Headline, mixed: 
     """
     keys = datasets(groups)
     _refuse_strangers(frame, keys)
-    _refuse_mixtures(frame, mixed)
+    refuse_mixtures(frame, mixed)
     by = [*NAMES, "weights", "protocol", "protocol_digest"]
     blocks: list[pd.DataFrame] = []
     for _, runs in frame.groupby("backbone", sort=True):
@@ -132,7 +132,7 @@ def _refuse_strangers(frame: pd.DataFrame, keys: tuple[str, ...]) -> None:
         raise UsageError(f"Records of {', '.join(strange)}, which the suite's groups do not name: {', '.join(keys)}.")
 
 
-def _refuse_mixtures(frame: pd.DataFrame, mixed: bool) -> None:
+def refuse_mixtures(frame: pd.DataFrame, mixed: bool) -> None:
     """Raises UsageError where numbers that do not compare would stand in one table or be averaged in one cell."""
     for name, prints in frame.groupby("dataset")["fingerprint"]:
         if prints.nunique() > 1:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench.core.record import Compute, Cost, Milestone, Params, Record, Storage
-from bench.core.spec import Protocol, identity
+from bench.core.spec import Protocol, Value, identity
 from bench.report.columns import MEASURES, measures_of_run
 
 IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "protocol_digest", "settings")
@@ -99,7 +99,7 @@ def row(record: Record) -> dict[str, Cell]:
         "weights": spec.weights,
         "protocol": spec.protocol.name,
         "protocol_digest": protocol_digest(spec.protocol),
-        "settings": f"version {spec.method_version} {json.dumps(dict(spec.params), sort_keys=True)}",
+        "settings": settings_text(spec.method_version, spec.params),
         "dataset": spec.dataset,
         "fingerprint": spec.fingerprint,
         "seed": spec.seed,
@@ -125,6 +125,11 @@ def row(record: Record) -> dict[str, Cell]:
         "milestones": json.dumps([_plain(end) for end in record.milestones]) if record.milestones else None,
     }
     return {name: _printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+
+
+def settings_text(version: int, params: Mapping[str, Value]) -> str:
+    """A method's version and every hyper-parameter, as the column `settings` has them."""
+    return f"version {version} {json.dumps(dict(params), sort_keys=True)}"
 
 
 def _printable(text: str) -> str:

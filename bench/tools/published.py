@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bench.core.recipes import published_folder
 from bench.core.schema import parse
 
 if TYPE_CHECKING:
@@ -58,14 +59,8 @@ class Compared:
         return found if declared and round(self.ours, 2) == round(Decimal(self.row.count), 2) else "unexplained"
 
 
-def folder() -> Path:
-    """`bench/published` in an installed wheel, `results/published` beside the package in a checkout."""
-    packaged = Path(__file__).parents[1] / "published"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / "published"
-
-
 def read(path: Path | None = None) -> list[Row]:
-    path = path or folder() / "counts.csv"
+    path = path or published_folder() / "counts.csv"
     with path.open(newline="", encoding="utf-8") as file:
         return [parse(Row, row, f"{path.name}, row {number}") for number, row in enumerate(csv.DictReader(file), 2)]
 

@@ -12,6 +12,7 @@ import pytest
 
 from bench.cli import paper
 from bench.core.errors import UsageError
+from bench.core.recipes import published_folder
 from bench.tools import published
 from bench.tools.published import Compared, Row
 
@@ -171,7 +172,7 @@ def test_ours_is_the_integer_of_the_shapes(backbone: str) -> None:
 
 @pytest.mark.parametrize("name", ["mimi", "tina", "pevit"])
 def test_every_count_of_the_papers_has_its_row(name: str) -> None:
-    with (published.folder() / f"{name}.csv").open(newline="") as file:
+    with (published_folder() / f"{name}.csv").open(newline="") as file:
         counts = [row for row in csv.DictReader(file) if row["metric"] == "params"]
     backbones: dict[str, set[str]] = {}
     for row in counts:
@@ -192,7 +193,7 @@ def test_every_count_of_the_papers_has_its_row(name: str) -> None:
 
 
 def test_every_count_of_osu_has_its_row() -> None:
-    with (published.folder() / "osu_vtab1k.csv").open(newline="") as file:
+    with (published_folder() / "osu_vtab1k.csv").open(newline="") as file:
         counts = {(row["method"], row["params_without_head"]) for row in csv.DictReader(file)}
     ours = {(row.row.split()[0], row.published) for row in published.read() if row.paper == "osu"}
     assert ours == {(method, value) for method, value in counts if method != "difffit"}

@@ -1,0 +1,171 @@
+"""A recipe as requests, and what its rows are called in the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bench.core import configs
+from bench.core.recipes import Recipe, Row, printed_cells
+from bench.core.spec import Protocol, Value
+from bench.execution.request import MethodChoice, RunRequest, make_request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scale = Literal["paper", "pocket"]
+POCKET = "pocket"  # the suite of the scale that a laptop can run
+FLOPS_A_SECOND = 30e12  # of an accelerator at work: what `hours` assumes, under half of what an H100 has in fp32
+PASSES = 3  # forward and backward, in forward passes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A row, and how the frame of records names its runs."""
+
+    row: Row
+    method: str
+    settings: str  # version and every hyper-parameter
+    backbone: str
+    protocol: str
+
+
+def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest, ...]:
+    """The runs of a recipe: one request for each backbone and number of epochs. `common` are fields of all of them.
+
+    Raises UsageError where a row's hyper-parameters are none of its method's.
+    """
+    grouped: dict[tuple[str, int | None], list[MethodChoice]] = {}
+    for row in rows_at(recipe, scale):
+        choices = grouped.setdefault((_backbone(recipe, row, scale), _epochs(recipe, row, scale)), [])
+        choice = MethodChoice(row.method, settings_of(row, scale))
+        if choice not in choices:
+            choices.append(choice)
+    suite, keys = (POCKET, ()) if scale == "pocket" else (recipe.suite, recipe.datasets)
+    return tuple(
+        make_request(
+            methods=tuple(choices),
+            suite=None if keys else suite,
+            datasets=tuple(f"{suite}/{key}" for key in keys),
+            backbones=(backbone,),
+            protocol=None if scale == "pocket" else recipe.protocol,
+            epochs=epochs,
+            **common,
+        )
+        for (backbone, epochs), choices in grouped.items()
+    )
+
+
+def wanted(recipe: Recipe, scale: Scale) -> tuple[Wanted, ...]:
+    """Every row with the names of its runs. Raises UsageError where a method or a hyper-parameter is unknown."""
+    from bench.models import registry
+    from bench.models.method import build, params
+    from bench.report.frame import settings_text
+
+    found = []
+    for row in rows_at(recipe, scale):
+        method = build(registry.load(row.method), settings_of(row, scale), row.method)
+        found.append(
+            Wanted(
+                row=row,
+                method=row.method,
+                settings=settings_text(method.version, params(method)),
+                backbone=_backbone(recipe, row, scale),
+                protocol=_protocol(recipe, row, scale).name,
+            )
+        )
+    return tuple(found)
+
+
+def rows_at(recipe: Recipe, scale: Scale) -> tuple[Row, ...]:
+    return tuple(row for row in recipe.rows if scale == "paper" or not row.paper_only)
+
+
+def settings_of(row: Row, scale: Scale) -> Mapping[str, Value]:
+    return row.pocket if scale == "pocket" and row.pocket is not None else row.settings
+
+
+def suite_of(recipe: Recipe, scale: Scale) -> str:
+    return POCKET if scale == "pocket" else recipe.suite
+
+
+def runs(recipe: Recipe) -> int:
+    """Runs at the paper's scale; a row that is a milestone has none of its own."""
+    own = {(row.method, str(row.settings), recipe.backbone_of(row), row.budget) for row in recipe.rows}
+    return len(own) * len(recipe.keys) * len(configs.protocol(recipe.protocol).seeds)
+
+
+def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
+    """Of one accelerator at FLOPS_A_SECOND for every run of a recipe: arithmetic, nothing measured.
+
+    `gflops` are those of one forward pass of each backbone. A frozen backbone saves less than it seems to: gradients
+    pass through it.
+    """
+    protocol = configs.protocol(recipe.protocol)
+    cards = [card for card in configs.suite(recipe.suite).datasets if card.name.partition("/")[2] in recipe.keys]
+    trials = max(1, len(protocol.search_lr)) * max(1, len(protocol.search_weight_decay))
+    searched = (protocol.search_epochs or protocol.epochs) * trials if trials > 1 else 0
+    total, seen = 0.0, set[tuple[str, str, str, int]]()
+    for row in recipe.rows:
+        key = (row.method, str(row.settings), recipe.backbone_of(row), row.budget)
+        if key in seen:
+            continue
+        seen.add(key)
+        cycles = _cycles(row) if protocol.epochs_of == "phase" else 1
+        epochs = protocol.epochs * max(row.budget, cycles) + searched
+        for card in cards:
+            train = card.sizes.train + card.sizes.val if protocol.shots is None else protocol.shots * card.classes
+            images = PASSES * epochs * train + card.sizes.test
+            total += images * gflops[recipe.backbone_of(row)] * 1e9
+    return total * len(protocol.seeds) / FLOPS_A_SECOND / 3600
+
+
+def _cycles(row: Row) -> int:
+    from bench.models import registry
+    from bench.models.method import build
+
+    return len(build(registry.load(row.method), row.settings, row.method).phases(10_000))
+
+
+def _backbone(recipe: Recipe, row: Row, scale: Scale) -> str:
+    own = recipe.backbone_of(row)
+    if scale == "paper":
+        return own
+    return "pocket_swin" if own.startswith("swin") else "pocket_vit"
+
+
+def _epochs(recipe: Recipe, row: Row, scale: Scale) -> int | None:
+    if scale == "pocket" or row.budget == 1:
+        return None
+    return row.budget * configs.protocol(recipe.protocol).epochs
+
+
+def _protocol(recipe: Recipe, row: Row, scale: Scale) -> Protocol:
+    name = configs.suite(POCKET).card.protocol if scale == "pocket" else recipe.protocol
+    protocol = configs.protocol(name)
+    epochs = _epochs(recipe, row, scale)
+    return protocol if epochs is None else dataclasses.replace(protocol, name=f"{name}+epochs={epochs}", epochs=epochs)
+
+
+def table(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> pd.DataFrame:
+    """The recipe's table, a line a cell (bench.report.papers.COLUMNS), from the frame of a results folder.
+
+    Raises UsageError where a row would average what does not compare.
+    """
+    from bench.report import papers
+
+    suite = suite_of(recipe, scale)
+    keys = (
+        recipe.keys
+        if scale == "paper"
+        else tuple(card.name.partition("/")[2] for card in configs.suite(suite).datasets)
+    )
+    rows = wanted(recipe, scale)
+    parts = [
+        (each.row, papers.own_runs(runs, each.method, each.settings, each.backbone, each.protocol, suite))
+        for each in rows
+    ]
+    printed = [printed_cells(recipe, each.row) if scale == "paper" else {} for each in rows]
+    return papers.compare(recipe, parts, printed, keys)

@@ -1,0 +1,76 @@
+"""A recipe as requests: the paper's settings, its budget of epochs, and the same rows on the pocket suite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bench.cli import paper
+from bench.core import configs, recipes
+from bench.core.recipes import Recipe, Row
+from bench.execution.recipes import FLOPS_A_SECOND, hours, requests, runs, wanted
+from bench.execution.request import MethodChoice
+from bench.models import registry, static_cost
+from bench.models.method import build
+
+ALL = [recipes.read(name) for name in recipes.names()]
+ROWS = (
+    Row("Full", "full", budget=5),
+    Row("Adapters", "adapters", {"sigma": 32}, budget=5),
+    Row("MiMi 1", "mimi", {"cycles": 2}, milestone="cycle 1"),
+    Row("MiMi 2", "mimi", {"cycles": 2}, milestone="cycle 2"),
+)
+SMALL = Recipe("t", "i", "table", "multitask", "swin_tiny_patch4_window7_224", "mimi@v1", ROWS, datasets=("svhn",))
+
+
+def test_rows_of_one_budget_are_one_request_and_milestones_are_one_run() -> None:
+    long, mimi = requests(SMALL, "paper", out="x")
+    assert (long.epochs, mimi.epochs) == (500, None)
+    assert [choice.name for choice in long.methods] == ["full", "adapters"]
+    assert mimi.methods == (MethodChoice("mimi", {"cycles": 2}),)
+    assert long.datasets == ("multitask/svhn",) and long.protocol == "mimi@v1"
+    assert runs(SMALL) == 3 * 3
+
+
+def test_at_pocket_scale_every_row_has_the_protocols_epochs() -> None:
+    (one,) = requests(SMALL, "pocket", out="x")
+    assert (one.suite, one.backbones, one.epochs, one.protocol) == ("pocket", ("pocket_swin",), None, None)
+    assert [choice.name for choice in one.methods] == ["full", "adapters", "mimi"]
+
+
+def test_the_names_of_a_rows_runs_are_those_of_the_specs_that_it_asks_for() -> None:
+    long = wanted(SMALL, "paper")[1]
+    assert long.protocol == "mimi@v1+epochs=500"
+    assert '"sigma": 32' in long.settings and long.settings.startswith("version 1 ")
+
+
+def test_hours_are_passes_by_images_by_flops() -> None:
+    card = configs.dataset("multitask/svhn").sizes
+    one = dataclasses.replace(SMALL, rows=ROWS[:1])
+    images = 3 * 500 * (card.train + card.val) + card.test
+    assert hours(one, {SMALL.backbone: 2.0}) == pytest.approx(3 * images * 2e9 / FLOPS_A_SECOND / 3600)
+    cycles = dataclasses.replace(SMALL, rows=ROWS[2:])  # two rows, one run of three phases with 100 epochs each
+    images = 3 * 300 * (card.train + card.val) + card.test
+    assert hours(cycles, {SMALL.backbone: 2.0}) == pytest.approx(3 * images * 2e9 / FLOPS_A_SECOND / 3600)
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=[recipe.name for recipe in ALL])
+def test_every_row_is_of_a_method_that_has_its_settings_and_fits_the_pocket_backbones(recipe: Recipe) -> None:
+    seen = set()
+    for row in recipe.rows:
+        build(registry.load(row.method), row.settings, row.method)
+    for each in wanted(recipe, "pocket"):
+        if (each.method, each.settings, each.backbone) in seen:
+            continue
+        seen.add((each.method, each.settings, each.backbone))
+        settings = each.row.settings if each.row.pocket is None else each.row.pocket
+        method = build(registry.load(each.method), settings, each.method)
+        assert static_cost.check_fit(method, each.backbone) is None, each.row.label
+
+
+@pytest.mark.parametrize("backbone", [name for name in paper.GFLOPS if name != "cvt_13"])
+def test_the_flops_that_times_rest_on_are_those_of_the_backbone(backbone: str) -> None:
+    probe = build(registry.load("linear_probe"), {}, "linear_probe")
+    flops = static_cost.count(probe, backbone, 2).flops.unmerged
+    assert paper.GFLOPS[backbone] == pytest.approx(flops / 1e9, rel=0.01)
