@@ -79,7 +79,7 @@ def _run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
         return 0
     ends, detached = [], False
     for each in asked:
-        with showing(each.plan) as report:
+        with showing(each.plan, quiet=False) as report:
             done = execute(each, args.out, report, console.warn)
         ends.append(done.account)
         detached |= done.detached
