@@ -98,14 +98,16 @@ def _show(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
     """The table of what is in the results folder. Exit code 1 where a cell has no run."""
     from bench import report
     from bench.execution.recipes import table as recipe_table
-    from bench.report.papers import lines
+    from bench.report import papers
 
     made = recipe_table(recipe, args.scale, report.load(args.out, console.warn).runs)
+    files = papers.write(recipe, made, args.scale, args.out)
     if args.csv:
         made.to_csv(sys.stdout, index=False, lineterminator="\n", float_format="%.10g")
     else:
         print(f"{recipe.item}: {recipe.title}")
-        print("\n".join(lines(recipe, made, args.scale, terminal_width())))
+        print("\n".join([*papers.lines(recipe, made, args.scale, terminal_width()), "Files:"]))
+        print("\n".join(f"  {path}" for path in files))
     return 1 if made["measured"].isna().any() else 0
 
 

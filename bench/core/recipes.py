@@ -36,6 +36,8 @@ class Row:
     budget: Annotated[int, Range(1)] = 1  # trains this many times the protocol's epochs
     store: Literal["delta", "model"] = "delta"  # what is kept of each task, of which storage is counted
     pocket: Mapping[str, Value] | None = None  # settings at pocket scale, where the paper's make no sense there
+    series: str = ""  # of a figure: the line that the row is a point of,
+    x: float | None = None  # and where it stands across
     paper_only: bool = False  # left out at pocket scale, where it has too few neurons to start from
 
 
@@ -53,6 +55,7 @@ class Recipe:
     measures: tuple[Measure, ...] = ("accuracy",)
     differences: tuple[str, ...] = ()  # between the paper's protocol and ours, that explain what differs
     missing: str = ""  # what of the item is not made
+    across: str = ""  # of a figure: what x is
     name: str = ""  # of its file
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class Recipe:
                 raise ValueError(
                     f"{row.label}: a milestone is of a run whose epochs the method divides; leave out budget"
                 )
+            if self.kind == "figure" and not (row.series and row.x and row.x > 0):
+                raise ValueError(f"{row.label}: a point of a figure needs series, and x above 0")
         known = {card.name.partition("/")[2] for card in configs.suite(self.suite).datasets}
         for key in self.datasets:
             if key not in known:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,8 +22,11 @@ import pandas as pd
 
 from bench.core.recipes import UNITS, Measure, Printed, Recipe, Row
 from bench.core.record import pe
+from bench.core.store import write_atomically
+from bench.core.text import markdown
 from bench.core.text import table as text_table
 from bench.report.aggregate import refuse_mixtures
+from bench.report.cells import pipe
 from bench.report.frame import key_of, milestones_of
 from bench.report.statistics import weighted_mean
 
@@ -172,15 +176,37 @@ def _last_digit(printed: float) -> float:
     return float(10.0 ** -len(f"{printed:.10g}".partition(".")[2]))
 
 
+def write(recipe: Recipe, table: pd.DataFrame, scale: str, root: Path) -> list[Path]:
+    """ROOT/papers/NAME.csv and .md, of a figure NAME.png and .svg too; NAME-pocket at pocket scale. The paths."""
+    from bench.report import paper_figure
+
+    stem = root / "papers" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
+    paths = [stem.parent / f"{stem.name}{ending}" for ending in (".csv", ".md")]
+    text = "\n".join([f"# {recipe.item}: {recipe.title}", "", *_markdown(recipe, table, scale)]) + "\n"
+    write_atomically(paths[0], lambda file: table.to_csv(file, index=False, lineterminator="\n", float_format="%.10g"))
+    write_atomically(paths[1], lambda file: file.write_text(text, encoding="utf-8"))
+    return paths + (paper_figure.draw(recipe, table, stem) if recipe.kind == "figure" else [])
+
+
 def lines(recipe: Recipe, table: pd.DataFrame, scale: str, width: int | None = None) -> list[str]:
     """The table for a terminal: printed / measured / difference in each cell; at another scale measured alone."""
+    return [*text_table(_cells(table, scale), width=width), "", *_legend(recipe, table, scale)]
+
+
+def _markdown(recipe: Recipe, table: pd.DataFrame, scale: str) -> list[str]:
+    head, *body = [[markdown(cell) for cell in row] for row in _cells(table, scale)]
+    columns = {name or "row": [row[i] for row in body] for i, name in enumerate(head)}
+    return [pipe(columns), "", *(f"{line}  " for line in _legend(recipe, table, scale))]
+
+
+def _cells(table: pd.DataFrame, scale: str) -> list[list[str]]:
+    """The table as text, headings first; a row has one label."""
     names = list(dict.fromkeys((m, d) for m, d in zip(table["measure"], table["dataset"], strict=True)))
-    head = ("", *(_heading(measure, dataset) for measure, dataset in names))
-    body = []
+    body = [["", *(_heading(measure, dataset) for measure, dataset in names)]]
     for label, part in table.groupby("row", sort=False):
         cells = {(m, d): i for i, (m, d) in enumerate(zip(part["measure"], part["dataset"], strict=True))}
-        body.append((str(label), *(_cell(part.iloc[cells[name]], scale) for name in names)))
-    return [*text_table([head, *body], width=width), "", *_legend(recipe, table, scale)]
+        body.append([str(label), *(_cell(part.iloc[cells[name]], scale) for name in names)])
+    return body
 
 
 def _heading(measure: str, dataset: str) -> str:
