@@ -39,8 +39,8 @@ def figure_of(recipe: Recipe, table: pd.DataFrame) -> Figure | None:
         for name, own in measured.groupby("series"):
             ends = [(own["measured"] - own["low"]).fillna(0), (own["high"] - own["measured"]).fillna(0)]
             axes.errorbar(own["x"], own["measured"], yerr=ends, fmt="none", ecolor=colours[name], lw=1, capsize=2)
-    if len(printed):
-        sns.lineplot(printed, y="printed", errorbar=None, lw=1, linestyle="--", marker="o", mfc="white", **shared)
+    for name, own in printed.groupby("series", sort=False):
+        axes.plot(own["x"], own["printed"], "--o", color=colours[name], mfc="white", lw=1)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(points["x"].unique()), [f"{x:g}" for x in sorted(points["x"].unique())])
     axes.minorticks_off()
