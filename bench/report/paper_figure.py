@@ -58,16 +58,14 @@ def figure_of(recipe: Recipe, table: pd.DataFrame) -> Figure | None:
 
 
 def _points(recipe: Recipe, table: pd.DataFrame) -> pd.DataFrame:
-    means = table[table["dataset"] == "mean"].set_index(["row", "measure"])
     cells = table[(table["measure"] == "accuracy") & (table["dataset"] != "mean")]
-    printed = cells.groupby("row")["printed"].agg(lambda column: column.mean(skipna=False))
+    printed = {label: float(own["printed"].mean(skipna=False)) for label, own in cells.groupby("row")}
+    means = {(line["row"], line["measure"]): line for line in table[table["dataset"] == "mean"].to_dict("records")}
     found = []
     for row in recipe.rows:
-        if (row.label, "accuracy") in means.index:
-            score = means.loc[(row.label, "accuracy")]
-            params = means.loc[(row.label, "params"), "measured"] if "params" in recipe.measures else 1.0
-            own = printed[row.label] if pd.isna(score["printed"]) else score["printed"]
-            found.append((row.series, row.x, own, score["measured"], score["low"], score["high"], params))
-    names = ["series", "x", "printed", "measured", "low", "high", "params"]
-    points = pd.DataFrame(found, columns=names)
+        score, params = means[row.label, "accuracy"], means.get((row.label, "params"))
+        own = printed[row.label] if pd.isna(score["printed"]) else score["printed"]
+        size = params["measured"] if params else 1.0
+        found.append((row.series, row.x, own, score["measured"], score["low"], score["high"], size))
+    points = pd.DataFrame(found, columns=["series", "x", "printed", "measured", "low", "high", "params"])
     return points.dropna(subset=["printed", "measured"], how="all")
