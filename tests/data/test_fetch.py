@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import http.server
 import json
@@ -332,6 +333,52 @@ def test_without_a_length(site: Site, tmp_path: Path) -> None:
     assert set(seen) == {None}
     site.replies = [Reply(length=False, cut=1000), Reply(length=False)]  # only the known size tells that it was cut
     assert get(site, tmp_path / "b", size=len(BODY)).sha256 == SHA256
+
+
+PACKED = gzip.compress(BODY, mtime=0)
+ENCODED = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize("known", [{}, {"size": len(BODY)}, {"sha256": SHA256}, {"md5": MD5, "size": len(BODY)}])
+@pytest.mark.parametrize("length", [True, False])
+def test_what_is_compressed_on_the_way_is_stored_as_it_is(
+    site: Site, tmp_path: Path, known: dict[str, Any], length: bool
+) -> None:
+    site.replies = [Reply(body=PACKED, headers=ENCODED, length=length)]
+    got = get(site, tmp_path / "data.bin", **known)
+    assert (tmp_path / "data.bin").read_bytes() == BODY and got.sha256 == SHA256
+    assert got.verified == tuple(name for name in ("sha256", "md5") if name in known)
+    assert left(tmp_path) == ["data.bin", "data.bin.fetch.json"]
+
+
+def test_an_archive_that_is_said_to_be_compressed_on_the_way_stays_one(site: Site, tmp_path: Path) -> None:
+    site.replies = [Reply(body=PACKED, headers={"Content-Encoding": "x-gzip"})]
+    assert get(site, tmp_path / "data.tar.gz").path.read_bytes() == PACKED
+    assert get(site, tmp_path / "data.bin", sha256=hashlib.sha256(PACKED).hexdigest()).path.read_bytes() == PACKED
+    assert (
+        get(site, tmp_path / "b.tar.gz", sha256=SHA256).path.read_bytes() == BODY
+    )  # twice packed: as the checksum says
+
+
+def test_a_cut_download_of_what_is_compressed_goes_on(site: Site, tmp_path: Path) -> None:
+    body = os.urandom(300_000)
+    packed = gzip.compress(body)
+    site.replies = [Reply(body=packed, headers=ENCODED, cut=100_000), Reply(body=packed, headers=ENCODED)]
+    assert get(site, tmp_path / "data.bin").path.read_bytes() == body
+    assert "range" in site.asked[-1]
+
+
+def test_wrong_and_unknown_encodings_are_told(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    site.replies = [Reply(headers=ENCODED)]
+    assert "it is said to be gzip and is not" in fault(site, path)
+    site.replies = [Reply(body=PACKED[:-9], headers=ENCODED)]
+    assert "it is said to be gzip and is not" in fault(site, path)
+    site.replies = [Reply(body=gzip.compress(b"<!DOCTYPE html>login"), headers=ENCODED)]
+    assert "it is a web page" in fault(site, path)
+    site.replies = [Reply(headers={"Content-Encoding": "br"})]
+    assert "encoded as br, which was not asked for" in fault(site, path)
+    assert not path.exists() and not (tmp_path / "data.bin.part").exists()
 
 
 def test_an_empty_file_is_a_fault(site: Site, tmp_path: Path) -> None:

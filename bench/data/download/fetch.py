@@ -5,6 +5,9 @@
     PATH.fetch.json    where it comes from and which version it is; once complete, the checksums that were seen
     PATH.lock          held by the process that downloads; others wait for it
 
+A reply that the server has compressed on the way (Content-Encoding: gzip) is unpacked, unless the file as it came has
+the known checksum or, without one, a name like x.tar.gz: many servers say so of files that are archives themselves.
+
 What the JSON says of a file without a known checksum is what was seen, and `verified` is empty: it proves nothing.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import http.client
 import json
@@ -24,6 +28,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -205,7 +210,7 @@ class _Download:
     def transfer(self) -> None:
         """One attempt: after it, all of the file is in the part, or a _Fault says why not."""
         have, seen = self.resumable()
-        if have and have == (self.known.size or seen.get("total")):
+        if have and have == self.expected(seen):
             return
         request = urllib.request.Request(self.url, headers={"User-Agent": f"petbench/{VERSION}"})
         if have:
@@ -219,10 +224,15 @@ class _Download:
         if not _size(self.part) and self.known.size != 0:
             raise _Fault("the server sent an empty file", "Try again later.", again=True)
 
+    def expected(self, seen: dict[str, Any]) -> int | None:
+        """How many bytes have to come; of what is compressed on the way the server alone knows."""
+        total: int | None = seen.get("total")
+        return total if seen.get("encoding") else self.known.size or total
+
     def resumable(self) -> tuple[int, dict[str, Any]]:
         """How many bytes of the part can be kept, and what is noted of the version that they are from."""
         have, seen = _size(self.part), _recorded(self.path)
-        expected = self.known.size or seen.get("total")
+        expected = self.expected(seen)
         same = seen.get("url") == self.url and (_validator(seen) is not None or bool(self.known.checksums))
         return (have, seen) if have and same and have <= (expected or have) else (0, {})
 
@@ -242,18 +252,20 @@ class _Download:
     def agree(self, response: http.client.HTTPResponse, have: int, seen: dict[str, Any]) -> tuple[int, int | None]:
         """From which byte on the reply is to be written, and how long the file will be, if that is told."""
         now = {"etag": response.headers.get("ETag"), "last_modified": response.headers.get("Last-Modified")}
+        now["encoding"] = self.encoding(response)
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         if response.status == 206:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             changed = any(seen.get(key) and now[key] and seen[key] != now[key] for key in now)
+            changed = changed or seen.get("encoding") != now["encoding"]
             if not have or not span or int(span[1]) != have or changed:  # not what was asked for; never spliced
                 self.part.unlink(missing_ok=True)
                 raise _Fault("the server sent another part than was asked for", "Try again later.", again=True)
             total = int(span[2]) if span[2] != "*" else have + total if total is not None else None
         else:  # the range was ignored, or the file has changed
             have = 0
-        if total is not None and self.known.size not in (None, total):
+        if total is not None and not now["encoding"] and self.known.size not in (None, total):
             raise UsageError(
                 f"{self.url}: the server's file has {total} bytes, not {self.known.size}: it is another version. "
                 f"Get the right one by hand and put it at {self.path}."
@@ -263,8 +275,16 @@ class _Download:
             self.record(url=self.url, total=total, **now)
         return have, total
 
+    def encoding(self, response: http.client.HTTPResponse) -> str | None:
+        """How the reply is compressed on the way, which was not asked for."""
+        said = response.headers.get("Content-Encoding", "").strip().lower().removeprefix("x-")
+        if said not in ("", "identity", "gzip"):
+            told = f"the server sends it encoded as {_one_line(said)[:40]}, which was not asked for"
+            raise _Fault(told, f"Get it with a browser and put it at {self.path}.", again=False)
+        return "gzip" if said == "gzip" else None
+
     def receive(self, response: http.client.HTTPResponse, have: int, total: int | None) -> None:
-        end = total if total is not None else self.known.size
+        end = total if total is not None or self.encoding(response) else self.known.size
         free = shutil.disk_usage(self.part.parent).free
         if end is not None and end - have > free:
             raise _too_full(self.path, end - have, free)
@@ -308,9 +328,13 @@ class _Download:
             raise
 
     def finish(self) -> Fetched:
-        size = _size(self.part)
-        sha256, md5 = _digests(self.part)
+        size, (sha256, md5) = _size(self.part), _digests(self.part)
         wrong = self.known.differs(size, sha256, md5)
+        archive = self.path.suffix.lower() in (".gz", ".tgz") and self.known == Known(None, None, None)
+        if _recorded(self.path).get("encoding") and not archive and (wrong or not self.known.checksums):
+            wrong = self.unpack()
+            size, (sha256, md5) = _size(self.part), _digests(self.part)
+            wrong = wrong or self.known.differs(size, sha256, md5)
         if wrong:
             self.part.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
@@ -324,6 +348,22 @@ class _Download:
         with contextlib.suppress(OSError):  # the file is there, and only has to be read once more if this is not
             self.record(**{**seen, **about, "mtime_ns": self.path.stat().st_mtime_ns})
         return Fetched(self.path, size, sha256, md5, self.known.checksums)
+
+    def unpack(self) -> str | None:
+        """Puts the content of the part in its place; what is wrong, where it has none."""
+        plain = beside(self.path, ".plain")
+        try:
+            with gzip.open(self.part) as packed, open(plain, "wb") as file:
+                shutil.copyfileobj(packed, file, CHUNK)
+            with open(plain, "rb") as file:
+                if _is_page(file.read(CHUNK), "", self.path):
+                    return "it is a web page"
+            os.replace(plain, self.part)
+            return None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            return f"it is said to be gzip and is not ({_one_line(error)})"
+        finally:
+            plain.unlink(missing_ok=True)
 
     def record(self, **about: object) -> None:
         write_atomically(self.note, lambda file: file.write_text(json.dumps(about, indent=2) + "\n"))
