@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from bench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.core.configs import Dataset
+    from bench.data.items import Layout
     from bench.data.progress import OnProgress
 
 
@@ -173,13 +174,31 @@ def add_command(args: argparse.Namespace) -> int:
             shutil.rmtree(target)
         known = "; ".join(layout.title for layout in sources.layouts(kind))
         raise UsageError(f"No dataset of {args.suite!r} is recognised in {args.path}. Known layouts: {known}.")
+    faults = _unusable(suite.datasets, here, path) if args.sample else {}
+    if len(faults) == len(here):
+        if new:
+            shutil.rmtree(target)
+        raise UsageError("\n".join(["None of it can be used as a sample:", *faults.values()]))
     sources.add(args.suite, path, root, sample=args.sample)
     for name, layout in here.items():
-        print(f"{name}  {layout.title}")
-    print(
-        f"{len(here)} of {len(suite.datasets)} datasets of {args.suite}. 'bench data verify {args.suite}' checks them."
-    )
-    return 0
+        print(f"{name}  {layout.title}" if name not in faults else f"{name}  cannot be used: {faults[name]}")
+    count = f"{len(here) - len(faults)} of {len(suite.datasets)} datasets of {args.suite}"
+    print(f"{count}. 'bench data verify {args.suite}' checks them.")
+    return 1 if faults else 0
+
+
+def _unusable(cards: Sequence[Dataset], here: Mapping[str, Layout], path: Path) -> dict[str, str]:
+    """Why datasets of which a part was recognised cannot be used so, by name."""
+    from bench.data.sources import DatasetLocation
+
+    faults = {}
+    for card in cards:
+        if card.name in here:
+            try:
+                DatasetLocation(path, here[card.name], card.source.partition(":")[2], sample=True).open()
+            except UsageError as error:
+                faults[card.name] = str(error)
+    return faults
 
 
 def fetch_command(args: argparse.Namespace) -> int:

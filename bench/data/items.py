@@ -56,6 +56,7 @@ class Layout:
     title: str  # what a person calls it: "community folder vtab-1k/<dataset>/{images,train800.txt,...}"
     find: Callable[[Path, str], bool]  # is the data set of this key below this folder? Cheap, raises nothing
     open: Callable[[Path, str], Mapping[str, ImageList]]  # its splits "train", "val" (may be absent) and "test"
+    open_sample: Callable[[Path, str], Mapping[str, ImageList]] | None = None  # of a part of it; None: as the whole
     reencoded: bool = False  # the images were compressed again on the way: not the pixels of the originals
 
 

@@ -42,7 +42,8 @@ class DatasetLocation:
     sample: bool = False  # a part of the data set, named as such: never compared with the whole
 
     def open(self) -> Mapping[str, ImageList]:
-        return self.layout.open(self.path, self.key)
+        read = self.layout.open_sample if self.sample and self.layout.open_sample else self.layout.open
+        return read(self.path, self.key)
 
 
 Source = ImageFolder | DatasetLocation | None

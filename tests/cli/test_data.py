@@ -132,6 +132,22 @@ def test_a_folder_named_last_is_looked_into_first(bench: Bench, tmp_path: Path) 
     assert row.split()[1] == "sample" and str(tmp_path / "old") in row
 
 
+def test_what_cannot_be_used_as_a_sample_is_told(bench: Bench, tmp_path: Path, root: Path) -> None:
+    tiny.BUILD["oxford_iiit_pet"](tmp_path / "mine")
+    tiny.BUILD["cifar"](tmp_path / "mine")
+    assert bench("data", "add", "vtab", tmp_path / "mine", "--sample").code == 0
+    found = sources.find(configs.dataset("vtab/oxford_iiit_pet"), default_data_root())
+    assert found is not None and found.sample and len(found.open()["test"]) > 0
+    (tmp_path / "mine/cifar-100-python/test").write_bytes(b"no batch")
+    said = bench("data", "add", "vtab", tmp_path / "mine", "--sample")
+    assert said.code == 1 and "vtab/cifar  cannot be used: " in said.out and "1 of 19 datasets" in said.out
+    for path in (tmp_path / "mine/oxford-iiit-pet/images").iterdir():
+        path.unlink()
+    (root / "sources.json").unlink()
+    said = bench("data", "add", "vtab", tmp_path / "mine", "--sample")
+    assert said.code == 2 and "None of it can be used as a sample" in said.err and not (root / "sources.json").exists()
+
+
 def test_an_unrelated_folder_is_refused_in_one_line(bench: Bench, tmp_path: Path, root: Path) -> None:
     (tmp_path / "photos/2019").mkdir(parents=True)
     for path in (tmp_path / "photos", tmp_path / "nowhere"):

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import pickle
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,9 @@ from PIL import Image
 from bench.core.configs import Sizes
 from bench.core.errors import UsageError
 from bench.data.items import ImageList
-from bench.data.readers import retina, tfds_order, tfrecord
+from bench.data.readers import pickles, retina, tfds_order, tfrecord, vtab
 from bench.data.readers.tfds_order import TASKS, cut, order
-from bench.data.readers.vtab import READERS, bin_of, originals
+from bench.data.readers.vtab import READERS, bin_of, originals, sample
 from bench.data.readers.vtab1k import community, find
 
 FIXTURES = json.loads((Path(__file__).parent / "vtab1k_index.json").read_text())
@@ -93,6 +94,67 @@ def test_the_original_files_give_the_split_of_the_literature(task: str, tmp_path
     graded(f"vtab/{task}", found)
     assert not set(found["train"].names) & set(found["test"].names)
     assert originals(tmp_path, task, counts=(4, 2))["test"].digest() == found["test"].digest()
+
+
+def sampled(task: str, splits: tiny.Splits) -> dict[str, list[tiny.Example]]:
+    """As `expected`, with all there is; no image of val is trained on."""
+    found, (val, before, *_) = expected(task, splits, (800, 200)), CUTS[task]
+    if val == "train":
+        found["train"] = found["train"][: round(len(splits["train"]) * before / 100)]
+    return found
+
+
+@pytest.mark.parametrize("task", tiny.BUILD)
+def test_a_sample_is_what_is_there_in_the_same_order(task: str, tmp_path: Path) -> None:
+    """Checksums are not asked for: torchvision would refuse every tiny file of CIFAR and SVHN."""
+    splits = tiny.BUILD[task](tmp_path)
+    same(sample(tmp_path, task), sampled(task, splits))
+
+
+@pytest.mark.parametrize(
+    "task", ["dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "diabetic_retinopathy", "kitti"]
+)
+def test_a_sample_leaves_out_what_its_lists_name_and_is_not_there(task: str, tmp_path: Path) -> None:
+    splits = tiny.BUILD[task](tmp_path)
+    whole = sample(tmp_path, task)["train"].names
+    home = vtab._home(tmp_path, task)
+    (home / whole[0]).unlink()
+    key = {example.key for example in splits["train"] if whole[0].endswith(str(example.key).strip("/"))}
+    left = {split: [e for e in found if split != "train" or e.key not in key] for split, found in splits.items()}
+    assert len(key) == 1 or task == "diabetic_retinopathy"
+    found = sample(tmp_path, task)["train"].names
+    assert whole[0] not in found and len(found) >= len(whole) - 1
+    if task in ("dtd", "oxford_iiit_pet", "oxford_flowers102"):
+        same(sample(tmp_path, task), sampled(task, left))
+    for path in home.rglob("*.jp*g"):
+        path.unlink()
+    if task != "kitti":
+        with pytest.raises(UsageError, match="there is no image to train on and to validate on and to test on"):
+            sample(tmp_path, task)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("/tmp/petbench-was-here",)
+
+
+def test_a_sample_of_pickles_runs_nothing(tmp_path: Path) -> None:
+    tiny.BUILD["cifar"](tmp_path)
+    path = tmp_path / "cifar-100-python/train"
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "fine_labels": [1, 2, 3]}, protocol))
+        assert pickles.images([path])[1] == [1, 2, 3]
+    bad = [
+        {"data": Malicious()},
+        {"data": np.array([Malicious()], dtype=object), "labels": [0]},
+        {"data": np.zeros((1, 3))},
+        3,
+    ]
+    for value in bad:
+        path.write_bytes(pickle.dumps(value))
+        with pytest.raises(UsageError, match="train is not a batch of CIFAR"):
+            sample(tmp_path, "cifar")
+    assert not Path("/tmp/petbench-was-here").exists()
 
 
 def test_camelyon_is_read_from_h5(tmp_path: Path) -> None:

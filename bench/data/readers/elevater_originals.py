@@ -151,5 +151,6 @@ LAYOUTS = (
         "the authors' own files of thirteen sets, as torchvision downloads them (other few-shot samples)",
         finder(SETS),
         opener(SETS),
+        opener(SETS, sample=True),
     ),
 )

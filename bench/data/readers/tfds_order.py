@@ -41,11 +41,11 @@ def order(split: str, keys: Sequence[str] | Sequence[int]) -> list[int]:
 
 
 def cut(
-    task: Task, keys: Mapping[str, Sequence[str] | Sequence[int]], counts: tuple[int, int] = COUNTS
+    task: Task, keys: Mapping[str, Sequence[str] | Sequence[int]], counts: tuple[int | None, int | None] = COUNTS
 ) -> dict[str, list[int]]:
     """Positions among keys[split] of the images of "train", "val" and "test", in TFDS's order.
 
-    Raises ValueError where a split is too small to give as many as `counts` asks for.
+    Raises ValueError where a split is too small to give as many as `counts` asks for; None takes all.
     """
     orders = {split: order(split, found) for split, found in keys.items()}
 

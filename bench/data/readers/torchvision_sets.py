@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.core.errors import UsageError, unknown
 from bench.data.items import ImageList, Layout
-from bench.data.readers import listing, vtab
+from bench.data.readers import listing, pickles, vtab
 from bench.data.readers.image_tree import list_images
 from bench.data.readers.listing import format_fault
 
@@ -50,6 +50,23 @@ def cifar100(home: Path) -> Splits:
 def svhn(home: Path) -> Splits:
     """{train,test}_32x32.mat, the cropped digits; `extra` is not used"""
     pools = vtab.svhn(home)
+    return {part: pools[part].items for part in ("train", "test")}
+
+
+def cifar10_sample(home: Path) -> Splits:
+    """The same, with as many of its batches as there are, which no published checksum can vouch for"""
+    parts = {"train": sorted((home / "cifar-10-batches-py").glob("data_batch_[1-5]"))}
+    parts["test"] = [home / "cifar-10-batches-py/test_batch"]
+    return {part: _array(f"cifar-10-batches-py/{part}", *pickles.images(paths)) for part, paths in parts.items()}
+
+
+def cifar100_sample(home: Path) -> Splits:
+    pools = vtab.cifar_sample(home)
+    return {part: pools[part].items for part in ("train", "test")}
+
+
+def svhn_sample(home: Path) -> Splits:
+    pools = vtab.svhn_sample(home)
     return {part: pools[part].items for part in ("train", "test")}
 
 
@@ -173,6 +190,9 @@ class Set:
     folders: tuple[str, ...]  # one of these, below the named one
     needed: tuple[str, ...]  # has all of these; "a|b": one of the two
     read: Callable[[Path], Splits]  # given the folder
+    sample: Callable[[Path], Splits] | None = (
+        None  # given a folder with a part of it, where that is read in another way
+    )
 
 
 SUN397_LISTS = {
@@ -183,11 +203,17 @@ FER2013_TABLES = "fer2013.csv|icml_face_data.csv"
 
 SETS: Mapping[str, Set] = {
     "cifar10": Set(
-        10, (".", "cifar10"), ("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"), cifar10
+        10,
+        (".", "cifar10"),
+        ("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"),
+        cifar10,
+        cifar10_sample,
     ),
-    "cifar100": Set(100, (".", "cifar100"), ("cifar-100-python/train", "cifar-100-python/test"), cifar100),
+    "cifar100": Set(
+        100, (".", "cifar100"), ("cifar-100-python/train", "cifar-100-python/test"), cifar100, cifar100_sample
+    ),
     "flowers102": Set(102, ("flowers-102", "flowers102"), ("jpg", "imagelabels.mat", "setid.mat"), flowers102),
-    "svhn": Set(10, (".", "svhn"), ("train_32x32.mat", "test_32x32.mat"), svhn),
+    "svhn": Set(10, (".", "svhn"), ("train_32x32.mat", "test_32x32.mat"), svhn, svhn_sample),
     "sun397": Set(397, ("SUN397", "sun397/SUN397", "sun397"), ("a", *SUN397_LISTS.values()), sun397),
     "dtd": Set(47, ("dtd/dtd", "dtd"), ("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt"), dtd),
     "stl10": Set(
@@ -242,12 +268,15 @@ def finder(sets: Mapping[str, Set]) -> Callable[[Path, str], bool]:
     )
 
 
-def opener(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
+def opener(sets: Mapping[str, Set], *, sample: bool = False) -> Callable[[Path, str], Splits]:
+    """Reads a set of the table; with `sample` a part of it."""
+
     def read(root: Path, key: str) -> Splits:
         if key not in sets:
             raise unknown("dataset of torchvision", key, sets)
         home = listing.home(root, key, sets[key].folders, sets[key].needed)
-        splits, faults = sets[key].read(home), list[str]()
+        reader = (sample and sets[key].sample) or sets[key].read
+        splits, faults = reader(home), list[str]()
         for part, items in splits.items():
             if not len(items):
                 faults.append(f"{part} has no image. Get the dataset again.")
@@ -259,7 +288,13 @@ def opener(sets: Mapping[str, Set]) -> Callable[[Path, str], Splits]:
 
 
 LAYOUTS = (
-    Layout("torchvision", "the files of torchvision's download, as published", finder(SETS), opener(SETS)),
+    Layout(
+        "torchvision",
+        "the files of torchvision's download, as published",
+        finder(SETS),
+        opener(SETS),
+        opener(SETS, sample=True),
+    ),
     Layout(
         "image-folder",
         "CIFAR-10 as an image folder, {train,test}/<class>/*.jpg",

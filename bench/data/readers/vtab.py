@@ -23,7 +23,7 @@ from PIL import Image
 
 from bench.core.errors import UsageError, unknown
 from bench.data.items import DECODING, ImageList, Layout, Unreadable, to_rgb
-from bench.data.readers import listing, retina, tfrecord
+from bench.data.readers import listing, pickles, retina, tfrecord
 from bench.data.readers.matrices import norb, once, packed_bits
 from bench.data.readers.tfds_order import COUNTS, TASKS, cut
 
@@ -56,7 +56,10 @@ HOMES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {  # task -> folders 
         ("pcam", "patch_camelyon", "."),
         [f"camelyonpatch_level_2_split_{part}_{kind}.h5" for part in ("train", "valid", "test") for kind in "xy"],
     ),
-    "eurosat": (("eurosat/2750", "2750", "EuroSAT/2750", "EuroSAT"), ("AnnualCrop", "SeaLake")),
+    "eurosat": (
+        ("eurosat/2750", "2750", "EuroSAT/2750", "EuroSAT", "eurosat/EuroSAT_RGB", "EuroSAT_RGB"),
+        ("AnnualCrop", "SeaLake"),
+    ),
     "resisc45": (("NWPU-RESISC45", "resisc45/NWPU-RESISC45", "resisc45"), ("airplane", "wetland")),
     "diabetic_retinopathy": (
         ("diabetic-retinopathy-detection", "diabetic_retinopathy_detection", "diabetic_retinopathy"),
@@ -115,6 +118,36 @@ def originals(root: Path, task: str, counts: tuple[int, int] = COUNTS) -> dict[s
     return splits
 
 
+def sample(root: Path, task: str) -> dict[str, ImageList]:
+    """The same of a part of the files, named as such: of what is there, at most as many images as VTAB-1k has.
+
+    Images that a list names and that are not there are left out. Arrays may be shorter than the published ones, so
+    their checksums are not asked for. Raises UsageError where a split has no image.
+    """
+    if task not in READERS:
+        raise unknown("VTAB task", task, READERS)
+    plan, pools = TASKS[task], SAMPLES.get(task, READERS[task])(root)
+    if task not in ARRAYS:
+        pools = {split: _there(pool, _home(root, task)) for split, pool in pools.items()}
+    index = cut(plan, {split: pool.keys for split, pool in pools.items()}, (None, None))
+    most = {"train": COUNTS[0], "val": COUNTS[1], "test": None}
+    splits = {part: pools[getattr(plan, part).split].items.take(index[part][:count]) for part, count in most.items()}
+    if empty := [part for part, items in splits.items() if not len(items)]:
+        raise UsageError(f"{task}: below {root} there is no image to {' and to '.join(map(_verb, empty))}. Add some.")
+    return splits
+
+
+def _verb(part: str) -> str:
+    return {"train": "train on", "val": "validate on", "test": "test on"}[part]
+
+
+def _there(pool: Pool, home: Path) -> Pool:
+    """The examples whose files are there."""
+    gone = set(listing.absent(home, pool.items.names))
+    kept = [i for i, name in enumerate(pool.items.names) if name not in gone]
+    return Pool([pool.keys[i] for i in kept], pool.items.take(kept))  # type: ignore[arg-type]
+
+
 # Natural
 
 
@@ -125,6 +158,15 @@ def cifar(root: Path) -> Pools:
         split: _positions(f"cifar-100-python/{split}", found.data, found.targets)
         for split in ("train", "test")
         for found in [_torchvision("CIFAR100", home, train=split == "train")]
+    }
+
+
+def cifar_sample(root: Path) -> Pools:
+    """The same, of fewer images, which no published checksum can vouch for."""
+    home = _home(root, "cifar")
+    return {
+        split: _positions(f"cifar-100-python/{split}", *pickles.images([home / "cifar-100-python" / split]))
+        for split in ("train", "test")
     }
 
 
@@ -181,6 +223,19 @@ def svhn(root: Path) -> Pools:
         for split in ("train", "test")
         for found in [_torchvision("SVHN", home, split=split)]
     }
+
+
+def svhn_sample(root: Path) -> Pools:
+    """The same, of fewer images, which no published checksum can vouch for."""
+    home, pools = _home(root, "svhn"), {}
+    loadmat = _module("scipy.io", "scipy").loadmat
+    for split in ("train", "test"):
+        path = home / f"{split}_32x32.mat"
+        with _reading(path):
+            found = loadmat(path)
+            images, labels = found["X"].transpose(3, 0, 1, 2), found["y"].ravel().astype(np.int64) % 10  # 10 is the 0
+        pools[split] = _positions(path.name, images, labels)
+    return pools
 
 
 def sun397(root: Path) -> Pools:
@@ -389,6 +444,13 @@ READERS: Mapping[str, Callable[[Path], Pools]] = {
 }
 
 
+ARRAYS = ("cifar", "svhn", "patch_camelyon", "dmlab", "dsprites_loc", "dsprites_ori", "smallnorb_azi", "smallnorb_ele")
+"""Tasks whose images are not files of their own."""
+
+SAMPLES: Mapping[str, Callable[[Path], Pools]] = {"cifar": cifar_sample, "svhn": svhn_sample}
+"""Readers that do not ask for the checksums of the whole."""
+
+
 def bin_of(value: float, thresholds: Sequence[float]) -> int:
     """Which threshold is the last one strictly below the value, in single precision as VTAB compares; -1 for none."""
     return sum(bool(np.float32(threshold) < np.float32(value)) for threshold in thresholds) - 1
@@ -493,4 +555,4 @@ def _decode(image: Sequence[object], where: str) -> Image.Image:
         raise Unreadable(f"{where}:", f"not a readable image ({error})", "Get the file again") from error
 
 
-LAYOUTS = (Layout("vtab-originals", "the authors' own files, as torchvision downloads them", _here, originals),)
+LAYOUTS = (Layout("vtab-originals", "the authors' own files, as torchvision downloads them", _here, originals, sample),)
