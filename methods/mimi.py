@@ -148,6 +148,16 @@ class MiMi(Method):
             sizes = [(shape.dims[0], self.left(sum(n for _, n in sizes), self.steps))]
         return sum(2 * dim * n for dim, n in sizes)
 
+    def count_deployed(self, shape: Shape) -> tuple[int, int]:
+        """Which neurons go decides, unless all adapters are of one width or each loses the same fraction."""
+        sizes = [(dim, self.hidden(dim, shape)) for dim in sorted(shape.dims) for _ in range(2)]
+        if self.scope == "local":
+            count = sum(2 * dim * self.left(n, self.steps) for dim, n in sizes)
+            return count, count
+        left = self.left(sum(n for _, n in sizes), self.steps)
+        neurons = [dim for dim, n in sizes for _ in range(n)]  # of each its width
+        return 2 * sum(neurons[:left]), 2 * sum(neurons[len(neurons) - left :])
+
     def sizes(self, net: ModelView) -> dict[str, int]:
         """Neurons left in every adapter, 0 where it has disappeared."""
         left = dict.fromkeys((b.exit.label for block in net.blocks for b in (block.attn, block.mlp)), 0)

@@ -189,6 +189,15 @@ def count_command(args: argparse.Namespace) -> int:
         f"  without attention   {counted.flops_linear_conv.unmerged / 1e9:.4f} (the papers': linears and convolutions)"
     )
     print(f"  storage             {stored.with_head:,} bytes, {stored.without_head:,} without head")
+    if (end := counted.deployed) is not None:
+        left = f"{end.least:,}" if end.least == end.most else f"{end.least:,} to {end.most:,}"
+        where = "" if end.least == end.most else "; training decides where: here as random weights would"
+        print(f"after {console.counted(end.removals, 'removal')}, as it is deployed{where}")
+        print(
+            f"  trained parameters  {end.params.method + end.params.head:,}  (method {left}, head {end.params.head:,})"
+        )
+        print(f"  GFLOPs an image     {end.flops / 1e9:.4f}")
+        print(f"  storage             {end.storage_bytes.with_head:,} bytes")
     print(f"  counted by          {counted.flops_counter}")
     return 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core import configs, suites
+from bench.core.errors import UsageError
 from bench.core.spec import CHANGES, Protocol, changed
 from bench.data.progress import OnProgress, silent
 from bench.execution.request import MethodChoice, RunRequest
@@ -25,7 +26,7 @@ Progresses = Callable[[str], OnProgress]  # of the preparation of each dataset, 
 @dataclass(frozen=True)
 class Grid:
     jobs: tuple[Job, ...]
-    refused: tuple[str, ...]  # a line for each dataset that is here, but is not what its card says
+    refused: tuple[str, ...]  # methods that the protocol does not fit, datasets that are not what their cards say
     folders: dict[str, str]  # of own images, by the name of their dataset
     summary: tuple[str, ...]  # what own images were taken for
 
@@ -52,7 +53,9 @@ def make(
     suite = own.card if own else _suite(request)
     protocol = _protocol(request, own.protocol if own and not request.protocol else suite.protocol)
     backbones = request.backbones or (suite.backbone,)
-    _check_fit(methods, backbones, protocol)
+    methods, unfit = _check_fit(methods, backbones, protocol)
+    for line in unfit:
+        warn(f"left out: {line}")
 
     from bench.data.root import default_data_root
     from bench.execution import datasets
@@ -73,7 +76,8 @@ def make(
         for card, source in found.ready
         for name, method in methods
     ]
-    return Grid(tuple({job.spec.digest: job for job in jobs}.values()), found.refused, found.folders, found.summary)
+    unique = tuple({job.spec.digest: job for job in jobs}.values())
+    return Grid(unique, (*unfit, *found.refused), found.folders, found.summary)
 
 
 def _build(choice: MethodChoice, plugins: Sequence[Path]) -> Method:
@@ -97,15 +101,29 @@ def _protocol(request: RunRequest, default: str | Protocol) -> Protocol:
     return changed(protocol, {key: getattr(request, key) for key in CHANGES})
 
 
-def _check_fit(methods: Sequence[tuple[str, Method]], backbones: Sequence[str], protocol: Protocol) -> None:
-    """Raises UsageError where a method's hyper-parameters make no sense for the protocol or a backbone, and where a
-    backbone is not supported; before anything is downloaded, decoded or written."""
+Chosen = Sequence[tuple[str, "Method"]]  # the method that each name was built into
+
+
+def _check_fit(methods: Chosen, backbones: Sequence[str], protocol: Protocol) -> tuple[Chosen, tuple[str, ...]]:
+    """The methods whose phases the protocol has epochs for, and a line for each of the others.
+
+    Raises UsageError where that is none, where a method's hyper-parameters make no sense for a backbone, and where a
+    backbone is not supported; before anything is downloaded, decoded or written.
+    """
     from bench.models import static_cost
     from bench.training.setup import phases_of
 
-    for _, method in methods:
-        phases_of(method, protocol)
+    fit, unfit = [], []
+    for name, method in methods:
+        try:
+            phases_of(method, protocol)
+            fit.append((name, method))
+        except UsageError as error:
+            unfit.append(str(error))
+    if not fit:
+        raise UsageError("\n".join(unfit))
     for backbone in dict.fromkeys(backbones):
         static_cost.check_supported(backbone)
-        for _, method in methods:
+        for _, method in fit:
             static_cost.check_fit(method, backbone)
+    return fit, tuple(unfit)

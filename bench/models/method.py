@@ -105,6 +105,11 @@ class Method(ABC):
         """Closed form of the number of trained parameters, head not counted; None where there is none."""
         return None
 
+    def count_deployed(self, shape: Shape) -> tuple[int, int] | None:
+        """Of a method that removes parameters on the way, the least and the most that are left after training, head not
+        counted; None where all of them stay."""
+        return None
+
     def sizes(self, net: ModelView) -> dict[str, int]:
         """Sizes of the parts that training changes (neurons left per adapter)."""
         return {}

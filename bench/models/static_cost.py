@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from bench.models import backbones, cost
 from bench.models.families import build_view
 from bench.models.method import Method, attach
 from bench.models.view import ModelView
+
+ENOUGH = 10**6  # epochs that any method can divide among its phases
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,30 @@ class CountedParams:
 
 
 @dataclass(frozen=True)
-class Counted:
+class Deployed:
+    """What is left after training of a method that removes parameters between its phases.
+
+    Where `least` and `most` differ, what training finds important decides; the rest is then counted on a model of
+    random weights that was made smaller in the same way.
+    """
+
+    removals: int  # times that something is removed
+    least: int  # trained parameters, head not counted
+    most: int
     params: CountedParams
+    flops: int
+    storage_bytes: Storage
+
+
+@dataclass(frozen=True)
+class Counted:
+    params: CountedParams  # at the start
     macs: UnmergedMerged
     flops: UnmergedMerged
     flops_linear_conv: UnmergedMerged  # attention products left out, as most papers count
     flops_counter: str
     storage_bytes: Storage
+    deployed: Deployed | None = None  # where that is not what it starts with
 
 
 def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
@@ -49,10 +69,15 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
     UsageError where such a model cannot be made."""
     try:
         count_params(method, backbone, classes)
-        net = _bare(method, backbone, classes, "cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what is counted of random weights is the same each time
+            return _counted(method, _bare(method, backbone, classes, "cpu"))
     except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or than integers
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}.") from error
+
+
+def _counted(method: Method, net: ModelView) -> Counted:
     size = backbones.input_size(net.model)
     own, merged = cost.compute(net, size), cost.merged(method, net)
     other = cost.compute(merged, size) if merged else None
@@ -63,7 +88,22 @@ def count(method: Method, backbone: str, classes: int) -> Counted:
         flops_linear_conv=UnmergedMerged(own.flops_linear_conv or 0, other.flops_linear_conv if other else None),
         flops_counter=cost.COUNTER,
         storage_bytes=cost.storage(method, net),
+        deployed=_deployed(method, net, size),
     )
+
+
+def _deployed(method: Method, net: ModelView, size: int) -> Deployed | None:
+    left = method.count_deployed(net.shape)
+    if left is None:
+        return None
+    images, labels = torch.randn(2, 3, size, size), torch.zeros(2, dtype=torch.long)
+    steps = [phase.then for phase in method.phases(ENOUGH) if phase.then is not None]
+    twin = copy.deepcopy(net)
+    method.calibrate(twin, lambda number: iter([(images, labels)] * number))
+    for then in steps:
+        then(twin, lambda number: iter([(images, labels)] * number))
+    flops = cost.compute(twin, size).flops
+    return Deployed(max(len(steps), 1), *left, _counted_params(twin), flops, cost.storage(method, twin))
 
 
 def check_supported(backbone: str) -> None:

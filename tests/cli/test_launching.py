@@ -272,3 +272,15 @@ def test_the_device_of_job_arrays_is_that_of_the_nodes(
     args = parser().parse_args(["plan", "--method", "lora", "--suite", "pocket", "--slurm", options])
     launch = arguments.launch_of(args)
     assert planner.executor_of(launch)[0].device(launch.device) == device
+
+
+def test_a_method_that_the_protocol_does_not_fit_is_left_out_and_the_others_run(
+    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *asked, "--method", "linear_probe,mimi"]) == 2
+    said = capsys.readouterr()
+    assert "left out: mimi: 1 epochs cannot be divided among 3 cycles" in said.err
+    assert [record.spec.method for record in Store(tmp_path / "out").records()] == ["linear_probe"]
+    assert main(["run", *asked, "--method", "mimi"]) == 2
+    assert "cannot be divided" in capsys.readouterr().err
+    assert main(["plan", *asked, "--method", "mimi", "--protocol", "mimi@v1"]) == 0  # there each cycle has its own

@@ -65,6 +65,38 @@ def test_flops_of_vit_b_equal_the_published_total() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "neurons"),
+    [({}, 96), ({"cycles": 4}, 24), ({"cycles": 0}, 384), ({"scope": "local", "cycles": 3}, 48), ({"iterative": False}, 96),
+     ({"score": "snip"}, 96), ({"score": "random", "sigma_target": 64.0}, 48)],
+)  # fmt: skip
+def test_mimi_is_counted_as_it_is_deployed(settings: dict[str, object], neurons: int) -> None:
+    """The pocket ViT: 12 adapters of 128 / 8 = 16 neurons, of 2 * 128 weights each; halved at every removal."""
+    method = build(load("mimi"), {"sigma": 4.0, **settings} if "sigma_target" not in settings else settings, "mimi")
+    start = 12 * 128 // (8 if "sigma_target" in settings else 4)
+    end = static_cost.count(method, "pocket_vit", 10).deployed
+    neurons = start // 2**3 if "sigma_target" in settings else neurons
+    assert end is not None and end.least == end.most == end.params.method == 2 * 128 * neurons
+
+
+def test_on_a_swin_the_bounds_hold_what_pruning_leaves_whatever_it_finds_important() -> None:
+    method = build(load("mimi"), {}, "mimi")
+    counted = static_cost.count(method, "pocket_swin", 10)
+    end = counted.deployed
+    assert end is not None and end.least < end.params.method < end.most < counted.params.method
+    sizes = [
+        (48 * 2**stage, 48 * 2**stage // 8) for stage in range(3) for _ in range(4)
+    ]  # two blocks, two adapters each
+    widths = sorted(dim for dim, n in sizes for _ in range(n))
+    kept = len(widths) // 4
+    assert (end.least, end.most) == (2 * sum(widths[:kept]), 2 * sum(widths[-kept:]))
+    assert end.flops < counted.flops.unmerged
+
+
+def test_a_method_that_removes_nothing_is_deployed_as_it_starts() -> None:
+    assert static_cost.count(build(load("adapters"), {}, "adapters"), "pocket_vit", 10).deployed is None
+
+
 def test_storage_is_four_bytes_a_parameter_and_a_header() -> None:
     counted = static_cost.count(build(load("lora"), {}, "lora"), "pocket_vit", 10)
     for size, params in (

@@ -5,6 +5,7 @@ The published files are opened by torchvision after their checksums; a part of t
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +46,6 @@ def images(paths: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
 class _Unpickler(pickle.Unpickler):
     @staticmethod
     def read(data: bytes) -> dict[str, Any]:
-        import io
-
         found = _Unpickler(io.BytesIO(data), encoding="latin1").load()
         return {str(key): value for key, value in found.items()}
 
