@@ -54,7 +54,7 @@ class Results:
         from bench import report
         from bench.models import registry
 
-        whole = report.load(self.root, self.warn or _warn, registry.families())
+        whole = report.load(self.root, self.warn or _warn, registry.families(), registry.versions())
         return whole if self.digests is None else whole.only(self.digests)
 
     def leaderboard(self, suite: str = "", backbone: str = "") -> pd.DataFrame:

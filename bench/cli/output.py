@@ -28,6 +28,8 @@ def run_as_data(out: Path, done: Executed, specs: Sequence[RunSpec]) -> dict[str
         return data
     from bench import report
     from bench.cli import console
+    from bench.models import registry
 
-    data["files"] = [str(path) for path in report.load(out, console.warn).write(out, console.warn)]
+    made = report.load(out, console.warn, registry.families(), registry.versions())
+    data["files"] = [str(path) for path in made.write(out, console.warn)]
     return data

@@ -92,7 +92,7 @@ def _report(out: Path, warn: Callable[[str], object], plugins: Sequence[Path] = 
     from bench import report
     from bench.models import registry
 
-    made = report.load(out, warn, registry.families(plugins))
+    made = report.load(out, warn, registry.families(plugins), registry.versions(plugins))
     if made.runs.empty and (made.reported is None or made.reported.empty):
         raise UsageError(
             f"No records under {out / 'runs'}. Make some with 'bench run', or name another folder with --out."

@@ -135,7 +135,8 @@ def _conclude(args: argparse.Namespace, done: Executed, specs: Sequence[RunSpec]
     from bench import report
     from bench.models import registry
 
-    made = report.load(args.out, console.warn, registry.families(getattr(args, "plugin", ())))
+    plugins = getattr(args, "plugin", ())
+    made = report.load(args.out, console.warn, registry.families(plugins), registry.versions(plugins))
     paths = made.write(args.out, console.warn)
     tables = made.only({spec.digest for spec in specs}).terminal()
     shown = [f"  {path}" for path in [args.out / "runs", *paths] if Path(path).suffix != ".svg"]

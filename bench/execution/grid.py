@@ -48,12 +48,12 @@ def make(
     names first, then what does not fit, then the data, so that nothing is fetched or decoded for a wrong name.
     """
     plugins = [Path(plugin) for plugin in request.plugins]
-    methods = [(choice.name, _build(choice, plugins)) for choice in request.methods]
+    chosen = [(choice.name, _build(choice, plugins)) for choice in request.methods]
     own = suites.read_suite(Path(request.suite)) if request.suite and suites.is_file(request.suite) else None
     suite = own.card if own else _suite(request)
     protocol = _protocol(request, own.protocol if own and not request.protocol else suite.protocol)
     backbones = request.backbones or (suite.backbone,)
-    methods, unfit = _check_fit(methods, backbones, protocol)
+    methods, unfit = _check_fit(chosen, backbones, protocol)
     for line in unfit:
         warn(f"left out: {line}")
 

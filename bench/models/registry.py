@@ -51,6 +51,7 @@ class Entry:
     doc: str  # the module's docstring
     aliases: tuple[str, ...]
     fields: tuple[str, ...]  # names of the hyper-parameters
+    version: int
 
 
 def entries(plugins: Iterable[Path] = ()) -> dict[str, Entry]:
@@ -80,6 +81,11 @@ def entries(plugins: Iterable[Path] = ()) -> dict[str, Entry]:
 def families(plugins: Iterable[Path] = ()) -> dict[str, str]:
     """The family of every method."""
     return {name: entry.family for name, entry in entries(plugins).items()}
+
+
+def versions(plugins: Iterable[Path] = ()) -> dict[str, int]:
+    """The version of every method."""
+    return {name: entry.version for name, entry in entries(plugins).items()}
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:
@@ -116,6 +122,7 @@ def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
         doc=doc,
         aliases=tuple(str(facts.get("aliases", "")).split()),
         fields=tuple(defaults),
+        version=int(facts.get("version", 1)),
     )
 
 
@@ -160,9 +167,9 @@ def load(name: str, plugins: Iterable[Path] = ()) -> type[Method]:
 def _check(cls: type[Method], entry: Entry) -> None:
     """Raises UsageError where the class is not what its source says without being imported, which lists show."""
     source_digest(cls)  # now: the file may be edited while the method runs
-    said = {name: getattr(entry, name) for name in ("family", "paper", "merges")}
+    said = {name: getattr(entry, name) for name in ("family", "paper", "merges", "version")}
     said |= {"supports": " ".join(entry.supports), "hyper-parameters": " ".join(entry.fields)}
-    true = {name: getattr(cls, name) for name in ("family", "paper", "merges")}
+    true = {name: getattr(cls, name) for name in ("family", "paper", "merges", "version")}
     true |= {"supports": " ".join(cls.supports.split())}
     true |= {"hyper-parameters": " ".join(field.name for field in dataclasses.fields(cls))}
     for name, value in true.items():

@@ -14,10 +14,10 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def facts(path: Path, tree: ast.Module) -> tuple[dict[str, str | bool], dict[str, str]]:
+def facts(path: Path, tree: ast.Module) -> tuple[dict[str, str | bool | int], dict[str, str]]:
     """Class variables written as literals, and the source of the defaults of hyper-parameters, of the one method that a
     file holds; what it inherits first."""
-    said, defaults = dict[str, str | bool](), dict[str, str]()
+    said, defaults = dict[str, str | bool | int](), dict[str, str]()
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and (line := _ancestry(path, tree, node)):
             said, defaults = {}, {}
@@ -72,14 +72,14 @@ def _classes(path: Path, tree: ast.Module, name: str) -> Iterator[tuple[Path, as
                 yield from _classes(file, other, wanted if holder else alias.name)
 
 
-def _literals(cls: ast.ClassDef) -> dict[str, str | bool]:
-    found: dict[str, str | bool] = {}
+def _literals(cls: ast.ClassDef) -> dict[str, str | bool | int]:
+    found: dict[str, str | bool | int] = {}
     for line in cls.body:
         is_fact = isinstance(line, ast.Assign) or (
             isinstance(line, ast.AnnAssign) and "ClassVar" in ast.unparse(line.annotation)
         )
         value = getattr(line, "value", None)
-        if is_fact and isinstance(value, ast.Constant) and isinstance(value.value, str | bool):
+        if is_fact and isinstance(value, ast.Constant) and isinstance(value.value, str | bool | int):
             targets = line.targets if isinstance(line, ast.Assign) else [line.target]  # type: ignore[attr-defined]
             found |= {ast.unparse(target): value.value for target in targets}
     return found

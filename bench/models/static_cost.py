@@ -67,14 +67,17 @@ def count_params(method: Method, backbone: str, classes: int) -> CountedParams:
 def count(method: Method, backbone: str, classes: int) -> Counted:
     """Parameters, compute and storage of a method before training, on random weights. Raises Incompatible, and
     UsageError where such a model cannot be made."""
-    try:
-        count_params(method, backbone, classes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # what is counted of random weights is the same each time
-            return _counted(method, _bare(method, backbone, classes, "cpu"))
-    except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or than integers
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}.") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is counted of random weights is the same each time
+        try:
+            count_params(method, backbone, classes)
+            net = _bare(method, backbone, classes, "cpu")
+        except (MemoryError, RuntimeError, TypeError, OverflowError) as error:  # more numbers than memory, or integers
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError(
+                f"{type(method).__name__} of this size on {backbone} cannot be made here: {told}."
+            ) from error
+        return _counted(method, net)
 
 
 def _counted(method: Method, net: ModelView) -> Counted:

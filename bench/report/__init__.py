@@ -157,14 +157,22 @@ class Report:
         return _each(self.parts, _terminal, lambda _: None)
 
 
-def load(root: Path, warn: Warn | None = None, families: Mapping[str, str] | None = None) -> Report:
+def load(
+    root: Path,
+    warn: Warn | None = None,
+    families: Mapping[str, str] | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> Report:
     """The report of a results folder, whose index it keeps; files that are no records are named to `warn`.
 
-    `families` gives the family of every known method, which colours the figures and the page.
+    Of every known method `families` gives the family, which colours the figures and the page, and `versions` the
+    version: a record that says a later one, of whatever that may be, is set aside and hides none of the others.
     """
     from bench.report import index
 
-    runs = _without_strangers(index.load(root, warn), warn)
+    runs = _of_known_versions(
+        _without_strangers(index.load(root, warn), warn), versions or {}, warn or (lambda _: None)
+    )
     return Report(runs, _load_reported(root, warn), families or {}, suites.kept(root, warn))
 
 
@@ -179,6 +187,17 @@ def _without_strangers(runs: pd.DataFrame, warn: Warn | None) -> pd.DataFrame:
         shown = ", ".join(digests[:3]) + (", ..." if len(digests) > 3 else "")
         warn(f"{len(digests)} of the records are set aside, for their suite has no dataset {name!r}: {shown}.")
     return runs[~runs["dataset"].isin(strange)].reset_index(drop=True) if strange else runs
+
+
+def _of_known_versions(runs: pd.DataFrame, versions: Mapping[str, int], warn: Warn) -> pd.DataFrame:
+    known = runs["method"].map(versions)
+    later = runs["version"] > known  # False where a method is not known here
+    for (name, version), found in runs[later].groupby(["method", "version"]):
+        warn(
+            f"{len(found)} of the records are set aside: they are of version {version:.0f} of {name}, which is not known "
+            f"here; here it is version {versions[str(name)]}. Is this bench older than the one that made them?"
+        )
+    return runs[~later].reset_index(drop=True) if later.any() else runs
 
 
 def _has_card(dataset: str) -> bool:

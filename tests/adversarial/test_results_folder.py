@@ -96,6 +96,17 @@ def test_every_command_survives(name: str, hostile: Store) -> None:
         assert DIGEST in out
 
 
+def test_a_version_that_is_not_known_hides_no_row(hostile: Store) -> None:
+    _, out, err = run("table", "--format", "csv", "--suite", "pocket", "--out", str(hostile.root))
+    backbone = good_records()[0].spec.backbone
+    (row,) = (
+        row for row in csv.DictReader(io.StringIO(out))
+        if (row["method"], row["variant"], row["backbone"]) == ("lora", "default", backbone)
+    )  # fmt: skip
+    assert (float(row["digits"]), float(row["count"])) == (50, 50)
+    assert "1 of the records are set aside: they are of version 99 of lora, which is not known here" in err
+
+
 def test_no_written_file_holds_a_formula_or_a_tag_and_no_two_names_share_one(hostile: Store) -> None:
     run("table", "--out", str(hostile.root))
     files = sorted((hostile.root / "leaderboards").iterdir())
