@@ -194,8 +194,8 @@ def _of_known_versions(runs: pd.DataFrame, versions: Mapping[str, int], warn: Wa
     later = runs["version"] > known  # False where a method is not known here
     for (name, version), found in runs[later].groupby(["method", "version"]):
         warn(
-            f"{len(found)} of the records are set aside: they are of version {version:.0f} of {name}, which is not known "
-            f"here; here it is version {versions[str(name)]}. Is this bench older than the one that made them?"
+            f"{len(found)} of the records are set aside: they are of version {version:.0f} of {name}, which is not "
+            f"known here; here it is version {versions[str(name)]}. Is this bench older than the one that made them?"
         )
     return runs[~later].reset_index(drop=True) if later.any() else runs
 
