@@ -89,6 +89,26 @@ def test_killed_workers_lose_nothing_and_do_nothing_twice(count: int, tmp_path: 
     assert not list((root / "runs").rglob("*.part")) and not list((root / "runs").rglob("*.corrupt"))
 
 
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize(("count", "seed"), [(14, 1), pytest.param(350, 0, marks=pytest.mark.slow)])
+def test_whatever_befalls_workers_every_run_has_one_record_that_none_rewrites(
+    count: int, seed: int, tmp_path: Path
+) -> None:
+    """Kills of workers, front ends and groups, zombies, suspends beyond the lease, deleted leases, damaged bookkeeping."""
+    root = tmp_path / "out"
+    pets = paint(tmp_path / "pets", {"cat": 20, "dog": 20})
+    plan = planned(root, pets, "linear_probe,bitfit,lora", range(max(3, count // 4)), bundles=4)
+    outcome = chaos("mayhem", root, count, 2, seed)
+    assert outcome["events"] == count  # the runs outlast them
+    assert isinstance(outcome["counts"], dict) and len(outcome["counts"]) == 7
+    assert outcome["changed"] == []
+    found = list(Store(root).records())
+    assert sorted(record.spec.digest for record in found) == sorted(run.spec.digest for run in plan.runs)
+    assert {record.status for record in found} == {"done"}
+    assert list((root / "state").glob("*/*")) == [] and list((root / "state").glob("*.lock")) == []
+    assert not list((root / "runs").rglob("*.part")) and not list((root / "runs").rglob("*.corrupt"))
+
+
 @pytest.mark.timeout(300)
 def test_of_a_hundred_processes_on_one_run_one_makes_it(tmp_path: Path) -> None:
     root = tmp_path / "out"
