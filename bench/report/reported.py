@@ -175,7 +175,7 @@ def _block(part: pd.DataFrame, groups: Groups, headline: Headline) -> pd.DataFra
 
 def markdown(rows: pd.DataFrame, groups: Groups, headline: Headline, title: str) -> str:
     """A page of reported rows, of `table`: one table a source."""
-    parts = [f"# {title}: reported by others", "Numbers as their sources print them. None was measured here."]
+    parts = [f"# {safe(title)}: reported by others", "Numbers as their sources print them. None was measured here."]
     for source, part in rows.groupby("source", sort=True):
         columns: dict[str, list[str]] = {"method": [safe(name) for name in part["method"]]}
         for name in ("variant", "backbone", "protocol"):
@@ -183,7 +183,7 @@ def markdown(rows: pd.DataFrame, groups: Groups, headline: Headline, title: str)
                 columns[name] = [safe(text) for text in part[name]]
         if part["tie_group"].notna().any():
             columns |= {"rank": ranks(part), "tie group": column(part, "tie_group", whole)}
-        columns |= {key: column(part, key, one) for key in datasets(groups)}
+        columns |= {safe(key): column(part, key, one) for key in datasets(groups)}
         columns |= {MEAN_NAMES[name]: column(part, name, one) for name in ("mean_datasets", "mean_groups")}
         if "gap" in part and part["gap"].notna().any():
             columns |= {name: column(part, name, one) for name in ("measured", "gap")}

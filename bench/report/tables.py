@@ -73,13 +73,15 @@ def markdown(
 
     `frame` holds the records behind the table: it tells a failed cell from one that was skipped or never run.
     """
-    parts = [f"# {safe(title)}", f"Protocol {unique(table, 'protocol')}; reported model: {unique(table, 'rule')}."]
+    protocol, rule = safe(unique(table, "protocol")), safe(unique(table, "rule"))
+    parts = [f"# {safe(title)}", f"Protocol {protocol}; reported model: {rule}."]
     for backbone, rows in table.groupby("backbone", sort=True):
         runs = frame[frame["backbone"] == backbone]
-        parts += [f"## {backbone}", f"Weights: {unique(rows, 'weights')}.", *_seen_note(str(backbone), rows)]
+        parts += [f"## {safe(backbone)}", f"Weights: {safe(unique(rows, 'weights'))}."]
+        parts += map(safe, _seen_note(str(backbone), rows))
         parts += [_pipe(rows.reset_index(drop=True), runs, groups, headline), *_troubles(runs)]
     parts += ["## Columns", _legend(table, frame, groups, headline)]
-    return "\n\n".join([*parts, note] if note else parts) + "\n"
+    return "\n\n".join([*parts, safe(note)] if note else parts) + "\n"
 
 
 def _pipe(rows: pd.DataFrame, runs: pd.DataFrame, groups: Groups, headline: Headline) -> str:
@@ -180,7 +182,7 @@ def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: 
     counters = ", ".join(sorted(frame["flops_counter"].dropna().unique())) or "no counter"
     members = "; ".join(f"{safe(name)}: {', '.join(map(safe, keys))}" for name, keys in groups.items())
     bases = {str(backbone): rows["ties_over"].iloc[0] for backbone, rows in table.groupby("backbone", sort=True)}
-    over = ", ".join(f"{base or 'nothing, for want of repeats'} ({name})" for name, base in bases.items())
+    over = ", ".join(f"{base or 'nothing, for want of repeats'} ({safe(name)})" for name, base in bases.items())
     lines = (
         "a dataset: accuracy on its test split in %, mean over seeds. Bold: the best, and what the 95 % interval of "
         f"the difference, seed by seed, does not tell from it. {DASH} skipped or not run, `failed` no seed finished, "
@@ -193,7 +195,7 @@ def _legend(table: pd.DataFrame, frame: pd.DataFrame, groups: Groups, headline: 
         "of the others, and so on; bold: group 1. Rows are told apart by their paired differences over "
         f"{over}, at 95 % for all pairs of a table at once (Holm)",
         *(f"{cost.heading}: {cost.meaning}" for cost in FOR_READERS),
-        f"costs are means over datasets; operations were counted by {counters}",
+        f"costs are means over datasets; operations were counted by {safe(counters)}",
         "seeds: the smallest number of finished seeds over the datasets that have any",
     )
     return "\n".join(f"- {line}." for line in lines)
