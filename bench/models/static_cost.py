@@ -105,14 +105,9 @@ def _deployed(method: Method, net: ModelView, size: int) -> Deployed | None:
     method.calibrate(twin, lambda number: iter([(images, labels)] * number))
     for then in steps:
         then(twin, lambda number: iter([(images, labels)] * number))
-<<<<<<< HEAD
-    flops = cost.compute(twin, size).flops
-    return Deployed(max(len(steps), 1), *left, _counted_params(twin), flops, cost.storage(method, twin))
-=======
     params, flops = _counted_params(twin), cost.compute(twin, size).flops
     removals = len(steps) or int(params != _counted_params(net))  # all before training is one
     return Deployed(removals, *left, params, flops, cost.storage(method, twin))
->>>>>>> ea56824 (No removal is none)
 
 
 def check_supported(backbone: str) -> None:
