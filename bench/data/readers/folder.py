@@ -157,7 +157,8 @@ def _listed(root: Path) -> Found:
     if others:
         kinds = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in others.most_common(5))
         more = ", ..." if len(others) > 5 else ""
-        notes.append(f"{others.total():,} files are not read: {kinds}{more}. Save images as JPEG or PNG.")
+        what = "1 file is" if others.total() == 1 else f"{others.total():,} files are"
+        notes.append(f"{what} not read: {kinds}{more}. Save images as JPEG or PNG.")
     if "" in tree.folders:
         return tree.classes, {"train": list_images(root, tree.classes)}, {}, notes
     parts = {part: list_images(folder, tree.classes) for part, folder in tree.folders.items()}
