@@ -25,6 +25,19 @@ def read_bytes(path: Path, limit: int = SMALL, follow_symlinks: bool = True) -> 
     Raises UnreadableFile for a pipe, device, folder or socket, for a larger file, for a name that no file can have
     and, without `follow_symlinks`, for a link; otherwise OSError, FileNotFoundError among them.
     """
+    data, size = _read(path, limit + 1, follow_symlinks)
+    if len(data) > limit:
+        raise UnreadableFile(f"{path} has {max(size, len(data)):,} bytes; at most {limit:,} are read.")
+    return data
+
+
+def read_start(path: Path, limit: int) -> bytes:
+    """The same of a file of any size: its first `limit` bytes."""
+    return _read(path, limit, follow_symlinks=True)[0]
+
+
+def _read(path: Path, count: int, follow_symlinks: bool) -> tuple[bytes, int]:
+    """The first `count` bytes of a plain file, and how many it has."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe is not waited for
     try:
         handle = os.open(path, flags if follow_symlinks else flags | os.O_NOFOLLOW)
@@ -41,12 +54,9 @@ def read_bytes(path: Path, limit: int = SMALL, follow_symlinks: bool = True) -> 
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableFile(f"{path} is not a plain file but {_kind(found.st_mode)}.")
         with open(handle, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+            return file.read(count), found.st_size
     finally:
         os.close(handle)
-    if len(data) > limit:
-        raise UnreadableFile(f"{path} has {max(found.st_size, len(data)):,} bytes; at most {limit:,} are read.")
-    return data
 
 
 def read_text(path: Path, limit: int = SMALL, follow_symlinks: bool = True) -> str:

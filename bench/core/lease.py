@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.core.errors import UsageError
-from bench.core.files import read_bytes
+from bench.core.files import read_start
 
 BEAT = 5.0  # seconds after which the holder of a lock touches it again
 STALE = 60.0  # seconds without a touch after which a lock is nobody's
 POLL = 0.2
-LARGEST = 4096  # bytes of a lock
+LARGEST = 4096  # bytes of a lock; whatever else a damaged one holds is not looked at
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -134,7 +134,7 @@ def _create(held: Held) -> bool:
 def _text(path: Path) -> str | None:
     """What a lock says; None if there is none. Raises UnreadableFile where something else has its name."""
     try:
-        return read_bytes(path, LARGEST).decode("utf-8", errors="replace")
+        return read_start(path, LARGEST).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return None
 

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.core.errors import BenchError, Conflict, UnreadableFile
-from bench.core.files import read_bytes
+from bench.core.files import read_start
 from bench.core.lease import LARGEST, STALE, Held, alive, beside, host, leased
 from bench.core.record import Failure, Record
 from bench.core.schema import Damaged, plain, read_json
@@ -208,7 +208,7 @@ def holder_of(state: Path) -> str | None:
     disk that both of them were written to."""
     path = beside(state, ".lock")
     try:
-        token, touched = read_bytes(path, LARGEST).decode("utf-8", errors="replace"), path.stat().st_mtime
+        token, touched = read_start(path, LARGEST).decode("utf-8", errors="replace"), path.stat().st_mtime
     except (FileNotFoundError, UnreadableFile):  # something else under that name holds nothing; `leased` names it
         return None
     lives = alive(token)

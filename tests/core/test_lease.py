@@ -143,3 +143,16 @@ def test_what_has_a_lock_s_name_and_is_none_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with pytest.raises(UnreadableFile, match=rf"{name}\.lock is not a plain file"), leased(tmp_path / name):
             pass
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 50, b"\xff\xfe", b"[" * 100_000], ids=["empty", "null", "bytes", "long"]
+)
+def test_a_damaged_lock_is_nobody_s_when_it_is_not_touched(content: bytes, tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    lock.write_bytes(content)
+    with leased(tmp_path / "run", stale=0.3) as held:
+        assert held is not None and held.mine()
+        lock.write_bytes(content)
+        assert not held.mine()
+    assert lock.read_bytes() == content  # let go of nothing that is not its own
