@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -290,3 +291,14 @@ def test_a_row_that_is_no_row_is_refused_with_its_number(tmp_path: Path) -> None
     path.write_text("paper,table\nmimi,table1\n")
     with pytest.raises(UsageError, match="row 2"):
         published.read(path)
+
+
+def test_the_page_counts_rows_and_errata_as_the_files_hold_them() -> None:
+    page = (published.folder() / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| (\w+\.csv) \| (\d+) \| (\d+|-) \|", page, re.MULTILINE)
+    assert len(told) >= 7
+    for name, rows, errata in told:
+        with open(published.folder() / name, newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+        marked = sum(bool(row.get("erratum")) or row.get("verdict") == "erratum" for row in found)
+        assert (len(found), marked) == (int(rows), 0 if errata == "-" else int(errata)), name
