@@ -98,10 +98,12 @@ def _show(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
     """The table of what is in the results folder. Exit code 1 where a cell has no run."""
     from bench import report
     from bench.execution.recipes import table as recipe_table
-    from bench.report import papers
+    from bench.report import paper_figure, papers
 
     made = recipe_table(recipe, args.scale, report.load(args.out, console.warn).runs)
     files = papers.write(recipe, made, args.scale, args.out)
+    if recipe.kind == "figure":
+        files += paper_figure.draw(recipe, made, papers.stem_of(recipe, args.scale, args.out))
     if args.csv:
         made.to_csv(sys.stdout, index=False, lineterminator="\n", float_format="%.10g")
     else:

@@ -177,15 +177,18 @@ def _last_digit(printed: float) -> float:
 
 
 def write(recipe: Recipe, table: pd.DataFrame, scale: str, root: Path) -> list[Path]:
-    """ROOT/papers/NAME.csv and .md, of a figure NAME.png and .svg too; NAME-pocket at pocket scale. The paths."""
-    from bench.report import paper_figure
-
-    stem = root / "papers" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
+    """ROOT/papers/NAME.csv and .md; NAME-pocket at pocket scale. The paths."""
+    stem = stem_of(recipe, scale, root)
     paths = [stem.parent / f"{stem.name}{ending}" for ending in (".csv", ".md")]
     text = "\n".join([f"# {recipe.item}: {recipe.title}", "", *_markdown(recipe, table, scale)]) + "\n"
     write_atomically(paths[0], lambda file: table.to_csv(file, index=False, lineterminator="\n", float_format="%.10g"))
     write_atomically(paths[1], lambda file: file.write_text(text, encoding="utf-8"))
-    return paths + (paper_figure.draw(recipe, table, stem) if recipe.kind == "figure" else [])
+    return paths
+
+
+def stem_of(recipe: Recipe, scale: str, root: Path) -> Path:
+    """Of its files, without the ending."""
+    return root / "papers" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
 
 
 def lines(recipe: Recipe, table: pd.DataFrame, scale: str, width: int | None = None) -> list[str]:

@@ -55,8 +55,9 @@ def test_without_a_run_only_what_is_printed_is_drawn() -> None:
     assert paper_figure.figure_of(RECIPE, empty) is None
 
 
-def test_the_files_of_a_figure_are_a_table_and_two_pictures(tmp_path: Path) -> None:
+def test_the_files_are_a_table_and_two_pictures(tmp_path: Path) -> None:
     paths = papers.write(RECIPE, table(measured=True), "paper", tmp_path)
+    paths += paper_figure.draw(RECIPE, table(measured=True), papers.stem_of(RECIPE, "paper", tmp_path))
     assert [path.suffix for path in paths] == [".csv", ".md", ".png", ".svg"]
     assert "60 / 51.0 / -9.0\\*" in paths[1].read_text() or "60 / 51.0 / -9.0*" in paths[1].read_text()
     with pytest.raises(ValueError, match="needs series"):
