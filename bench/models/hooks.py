@@ -63,7 +63,7 @@ class Add(Hook):
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
         own = self.read(y)
         delta = self.module(args[0] if self.reads == "input" else own)
-        if delta.shape[-1] == y.shape[self.channel]:
+        if own.shape[-1] == y.shape[self.channel]:
             return self.write(y, own + delta)
         # columns of a linear: zeros beside them cost less than to cut y and put it together, backward above all
         return y + F.pad(delta, (self.columns.start, y.shape[-1] - self.columns.stop))
