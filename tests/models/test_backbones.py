@@ -72,7 +72,7 @@ def test_weights_of_another_image_size_are_resampled_as_timm_does_with_those_of_
     file = tmp_path / "other.safetensors"
     save_file(timm.create_model(name, img_size=saved, num_classes=4).state_dict(), file)
     ours = backbones.create(name, classes=4, weights=str(file), image_size=asked)
-    given = {"file": str(file), "num_classes": 4}
+    given = {"file": str(file), "num_classes": 4, "custom_load": False}  # as safetensors, whatever the hub has
     theirs = timm.create_model(
         name, pretrained=True, pretrained_cfg_overlay=given, img_size=asked, num_classes=4
     ).eval()
