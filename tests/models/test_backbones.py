@@ -144,7 +144,7 @@ def test_methods_attach_to_timm_models(
     ("name", "part"),
     [
         ("beit_base_patch16_224", "Beit"),
-        ("eva02_tiny_patch14_224", "Eva"),
+        ("eva02_tiny_patch14_224", "blocks.0.mlp is a GluMlp"),
         ("convnext_atto", "ConvNeXt"),
         ("swinv2_tiny_window8_256", "SwinTransformerV2"),
         ("vit_giant_patch14_dinov2", "blocks.0.mlp is a GluMlp"),
