@@ -509,8 +509,8 @@ def test_sixty_methods_on_twenty_datasets_stay_small_and_quick(
         for name, start, end in (("a", 0, 7), ("b", 7, 12), ("c", 12, 20))
     }
     records = large()
-    whole = report.Part("large", "Large", groups, "mean_groups", frame(records))
-    monkeypatch.setattr(report, "parts", lambda runs: [whole])
+    whole = report.Part("large", "large", "Large", groups, "mean_groups", frame(records))
+    monkeypatch.setattr(report, "parts", lambda *_: [whole])
     path = page.write(tmp_path / "board.html", report.of(records), records)
     assert path.stat().st_size < 10_000_000
     shown = Page(driver, path)
