@@ -326,8 +326,10 @@ class ModelView:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def saved_buffers(self) -> dict[str, Tensor]:
-        """What a method drew or chose and does not train (buffers of its modules), by its name in the model."""
-        return {f"pet.{name}": buffer for name, buffer in self.pet.named_buffers()}
+        """What a method drew or chose and does not train, by its name in the model: the persistent buffers of its
+        modules. One that is not persistent follows from the hyper-parameters, and attach makes it again."""
+        kept = self.pet.state_dict(keep_vars=True)
+        return {f"pet.{name}": buffer for name, buffer in self.pet.named_buffers() if name in kept}
 
     def only_head_trains(self) -> bool:
         """True where only the head trains and nothing was added: features can be computed once."""
