@@ -55,6 +55,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("how it is trained (part of the question: changed results stand apart)")
     how.add_argument("--protocol", metavar="NAME|FILE.toml", help="default: the suite's own")
     how.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is marked so")
+    how.add_argument("--lr", type=float, metavar="RATE", help="the learning rate; the same")
     how.add_argument("--precision", choices=("fp32", "bf16"), help="the same; default: the protocol's")
     how.add_argument("--weights", metavar="pretrained|random|FILE", help="default: pretrained")
     command.add_argument("--keep-delta", action="store_true", help="keep what is trained beside each record made now")
@@ -101,6 +102,7 @@ def request_of(args: argparse.Namespace) -> RunRequest:
         "weights": args.weights,
         "protocol": args.protocol,
         "epochs": args.epochs,
+        "lr": args.lr,
         "precision": args.precision,
         "seeds": args.seeds,
         "limit": args.limit,

@@ -57,6 +57,8 @@ class SuiteCard:
     citation: str
 
 
+NO_SUITES = ("protocols", "downloads", "rates")  # the other files beside the suites
+
 OWN = SuiteCard(
     name="folder",
     title="images of your own",
@@ -133,8 +135,20 @@ def protocol(name: str) -> Protocol:
     return protocols()[name]
 
 
+def rate(name: str, backbone: str, method: str) -> float:
+    """The learning rate that was chosen for a method on a backbone, of datasets/rates.toml. Raises UsageError where
+    none was chosen."""
+    chosen = _table(_table(_toml(folder() / "rates.toml").get(name)).get(backbone))
+    if not isinstance(lr := chosen.get(method), float):
+        raise UsageError(
+            f"No learning rate was chosen for {method} on {backbone} by {name}: datasets/rates.toml has none. Choose one "
+            f"with 'python benchmarks/pocket.py tune --method {method}', or use a protocol of one rate for all."
+        )
+    return lr
+
+
 def suite_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder().glob("*.toml") if path.stem not in ("protocols", "downloads")))
+    return tuple(sorted(path.stem for path in folder().glob("*.toml") if path.stem not in NO_SUITES))
 
 
 @cache

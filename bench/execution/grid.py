@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ def make(
             "The processor of this machine has no instructions for bfloat16: without them bf16 takes longer than fp32, "
             "up to ten times as long."
         )
+    for name, _ in methods:
+        for backbone in backbones:
+            _with_rate(protocol, backbone, name)  # a rate that is missing is told before anything is decoded
 
     from bench.data.root import default_data_root
     from bench.execution import datasets
@@ -70,7 +74,7 @@ def make(
     found = datasets.locate(request, own, protocol, backbones, root, warn, on_progress, prepare=prepare)
     jobs = [
         make_job(
-            *(name, method, backbone, card, protocol, seed),
+            *(name, method, backbone, card, _with_rate(protocol, backbone, name), seed),
             weights=request.weights,
             data_root=root,
             source=source,
@@ -110,7 +114,16 @@ def _suite(request: RunRequest) -> SuiteCard:
 def _protocol(request: RunRequest, default: str | Protocol) -> Protocol:
     chosen = request.protocol or default
     protocol = suites.protocol(chosen) if isinstance(chosen, str) else chosen
+    if protocol.rates and request.lr is not None:
+        raise UsageError(f"{protocol.name} has a learning rate for each method: give --lr with another protocol.")
     return changed(protocol, {key: getattr(request, key) for key in CHANGES})
+
+
+def _with_rate(protocol: Protocol, backbone: str, method: str) -> Protocol:
+    """The protocol with the rate that was chosen for the method, where it has one for each."""
+    if protocol.rates is None:
+        return protocol
+    return dataclasses.replace(protocol, lr=configs.rate(protocol.rates, backbone, method))
 
 
 Chosen = Sequence[tuple[str, "Method"]]  # the method that each name was built into

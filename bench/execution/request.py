@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class RunRequest:
     weights: str = "pretrained"  # "pretrained", "random", or the path of a safetensors file
     protocol: str | None = None  # the name of a protocol, or the path of a file with a table [protocol]
     epochs: int | None = None  # instead of the protocol's
+    lr: float | None = None  # instead of the protocol's
     precision: Precision | None = None  # instead of the protocol's
     seeds: tuple[int, ...] | None = None
     limit: int | None = None  # with `data`: images to train and validate on
@@ -61,6 +63,8 @@ class RunRequest:
         for name, least in (("epochs", 1), ("limit", 1)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name} = {value} must be at least {least}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ValueError(f"lr = {self.lr} must be a positive number")
         if self.seeds is not None and (not self.seeds or min(self.seeds) < 0):
             raise ValueError("seeds must be whole numbers of at least 0, at least one of them")
 

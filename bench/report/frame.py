@@ -83,8 +83,10 @@ def _milestone(**item: Any) -> Milestone:
 
 @cache
 def protocol_digest(protocol: Protocol) -> str:
-    """Tells apart two protocols that share a name; which seeds were asked for does not matter."""
-    asked = {name: value for name, value in identity(protocol).items() if name != "seeds"}
+    """Tells apart two protocols that share a name; which seeds were asked for does not matter, nor does the rate where
+    the protocol has one for each method."""
+    aside = ("seeds", "lr") if protocol.rates else ("seeds",)
+    asked = {name: value for name, value in identity(protocol).items() if name not in aside}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
