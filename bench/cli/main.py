@@ -133,7 +133,10 @@ def list_command(args: argparse.Namespace) -> int:
             for e in registry.entries(args.plugin).values()
         ]
     elif args.what == "backbones":
-        rows = [("pocket_vit", "ViT, 32 px, bundled"), ("pocket_swin", "Swin, 32 px, bundled")]
+        rows = [("pocket_vit_patch8", "ViT, 32 px, bundled"), ("pocket_swin_patch4", "Swin, 32 px, bundled")]
+        rows += [
+            (name, "the same of the first suite `pocket`, four times slower") for name in ("pocket_vit", "pocket_swin")
+        ]
         rows.append(("cvt_13", "CvT, 224 px, from transformers: pip install 'petbench[cvt]'"))
         rows.append(
             ("any timm tag", "of a VisionTransformer, SwinTransformer or Eva, e.g. vit_base_patch16_224.orig_in21k")

@@ -16,7 +16,7 @@ from bench.core.schema import parse
 from bench.core.spec import Protocol
 
 Metric = Literal["top1", "mean_per_class", "map11", "auc"]  # bench.training.metrics computes them
-SHIPPED = ("pocket", "vtab", "domainnet", "torchvision", "elevater", "hub")
+SHIPPED = ("pocket", "photos", "vtab", "domainnet", "torchvision", "elevater", "hub")
 """Kinds of sources of the suites that bench has: bench.data.sources reads them."""
 
 
@@ -40,6 +40,7 @@ class Dataset:
     license: str
     citation: str
     superseded_by: str | None = None  # the name of the card that corrects this one
+    pixels_floor: float | None = None  # accuracy in % of logistic regression on images averaged to 8x8 pixels
     name: str = ""  # "suite/key", filled in from the table's key
 
     def __post_init__(self) -> None:
@@ -135,16 +136,27 @@ def protocol(name: str) -> Protocol:
     return protocols()[name]
 
 
+@dataclass(frozen=True)
+class _Rates:
+    rates: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def rates() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    """datasets/rates.toml: learning rates by the name in a protocol's `rates`, by backbone, by method."""
+    path = folder() / "rates.toml"
+    return parse(_Rates, {"rates": read_toml(path)}, path.name).rates if path.is_file() else {}
+
+
 def rate(name: str, backbone: str, method: str) -> float:
     """The learning rate that was chosen for a method on a backbone, of datasets/rates.toml. Raises UsageError where
     none was chosen."""
-    chosen = _table(_table(_toml(folder() / "rates.toml").get(name)).get(backbone))
-    if not isinstance(lr := chosen.get(method), float):
+    chosen = rates().get(name, {}).get(backbone, {})
+    if method not in chosen:
         raise UsageError(
-            f"No learning rate was chosen for {method} on {backbone} by {name}: datasets/rates.toml has none. Choose one "
-            f"with 'python benchmarks/pocket.py tune --method {method}', or use a protocol of one rate for all."
+            f"No learning rate was chosen for {method} on {backbone} by {name}: datasets/rates.toml has none. Choose "
+            f"one with 'python benchmarks/pocket.py tune --method {method}', or use a protocol of one rate for all."
         )
-    return lr
+    return chosen[method]
 
 
 def suite_names() -> tuple[str, ...]:

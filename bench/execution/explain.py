@@ -84,6 +84,9 @@ def today(spec: RunSpec, plugins: Sequence[Path]) -> dict[str, Any]:
     protocol = configs.protocols().get(name, spec.protocol)
     if protocol is not spec.protocol:
         protocol = changed(protocol, {key: getattr(spec.protocol, key) for key in CHANGES if key in changes})
+    if protocol.rates:
+        rates = configs.rates().get(protocol.rates, {}).get(spec.backbone, {})
+        protocol = dataclasses.replace(protocol, lr=rates.get(spec.method, protocol.lr))
     names = {card.name: card for suite in configs.suite_names() for card in configs.suite(suite).datasets}
     card = names.get(spec.dataset)
     fingerprint = card.fingerprint if card and card.fingerprint else spec.fingerprint

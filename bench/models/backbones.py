@@ -57,9 +57,28 @@ def _pocket_swin(**kwargs: Any) -> nn.Module:
     )
 
 
+def _pocket_vit_patch8(**kwargs: Any) -> nn.Module:
+    return VisionTransformer(img_size=32, patch_size=8, embed_dim=128, depth=4, num_heads=4, **kwargs)
+
+
+def _pocket_swin_patch4(**kwargs: Any) -> nn.Module:
+    return SwinTransformer(
+        img_size=32,
+        patch_size=4,
+        embed_dim=48,
+        depths=(2, 2, 2),
+        num_heads=(2, 4, 8),
+        window_size=4,
+        drop_path_rate=0.0,
+        **kwargs,
+    )
+
+
 POCKET = {
     "pocket_vit": Pocket(_pocket_vit, "ViT, 32 px, patch 4, width 128, depth 6"),
     "pocket_swin": Pocket(_pocket_swin, "Swin, 32 px, patch 2, width 48, depths 2-2-2, window 4"),
+    "pocket_vit_patch8": Pocket(_pocket_vit_patch8, "ViT, 32 px, patch 8, width 128, depth 4"),
+    "pocket_swin_patch4": Pocket(_pocket_swin_patch4, "Swin, 32 px, patch 4, width 48, depths 2-2-2, window 4"),
 }
 
 

@@ -374,10 +374,11 @@ def _weights_labels(runs: pd.DataFrame) -> pd.Series:
 
 def _tables(root: Path, part: Part) -> list[Path]:
     from bench.core.store import write_atomically
-    from bench.report import tables
+    from bench.report import floors, tables
 
     page = root / "leaderboards" / f"{part.name}.md"
     written = tables.markdown(part.table, part.runs, part.groups, part.headline, part.title, part.note)
+    written += floors.markdown(part.suite)
     write_atomically(page, lambda file: file.write_text(written))
     return [tables.write_csv(part.table, page.parent / f"{part.name}.csv"), page]
 
@@ -394,7 +395,7 @@ def _reported(root: Path, part: ReportedPart) -> list[Path]:
 
 
 def _export(kind: Literal["csv", "markdown", "latex"], part: Part, backbone: str) -> str:
-    from bench.report import tables
+    from bench.report import floors, tables
     from bench.report.latex import latex
 
     table, runs = part.table, part.runs
@@ -405,15 +406,16 @@ def _export(kind: Literal["csv", "markdown", "latex"], part: Part, backbone: str
         return ""
     if kind == "csv":
         return tables.csv(table)
-    write = tables.markdown if kind == "markdown" else latex
-    return write(table, runs, part.groups, part.headline, part.title)
+    if kind == "latex":
+        return latex(table, runs, part.groups, part.headline, part.title)
+    return tables.markdown(table, runs, part.groups, part.headline, part.title) + floors.markdown(part.suite)
 
 
 def _terminal(part: Part) -> list[str]:
-    from bench.report import tables
+    from bench.report import floors, tables
 
     shown = tables.terminal(part.table, part.headline, shutil.get_terminal_size((150, 24)).columns)
-    return [text.printable_lines("\n".join(filter(None, (shown, part.note))))]
+    return [text.printable_lines("\n".join(filter(None, (shown, floors.terminal(part.suite), part.note))))]
 
 
 def _plots(root: Path, part: Part, families: Mapping[str, str]) -> list[Path]:

@@ -56,9 +56,12 @@ class Recipe:
     letters: float = 0.0  # share of drawn letters in a batch
 
 
+_LESSONS = Recipe(epochs=16, batch=500, erase=0, rotation=0.5, pixels=1.0, letters=0.2)
 RECIPES = {
     "pocket_vit": Recipe(),
     "pocket_swin": Recipe(),
+    "pocket_vit_patch8": _LESSONS,
+    "pocket_swin_patch4": _LESSONS,
 }
 """How the bundled weights were made."""
 

@@ -24,7 +24,7 @@ def test_every_card_is_whole_and_names_a_known_protocol() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [card.name for suite in ("pocket",) for card in configs.suite(suite).datasets],
+    [card.name for suite in ("pocket", "pocket2") for card in configs.suite(suite).datasets],
 )
 def test_the_pocket_cards_tell_what_is_generated(name: str) -> None:
     card = configs.dataset(name)

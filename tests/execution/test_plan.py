@@ -20,11 +20,12 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.readers import folder
 from bench.data.root import default_data_root
-from bench.execution import estimate, executors
+from bench.execution import estimate, executors, grid
 from bench.execution import plan as planning
 from bench.execution.bundles import bundled
 from bench.execution.estimate import History
 from bench.execution.plan import Plan
+from bench.execution.request import MethodChoice, RunRequest
 from bench.execution.resources import ResourceOverride, Resources, resources_for
 from bench.models import backbones
 from bench.models.method import build
@@ -254,3 +255,37 @@ def test_the_data_root_of_a_plan_goes_with_it(tmp_path: Path, monkeypatch: pytes
     assert planning.job_builder(plan_of(job(), data_root=str(tmp_path)))(0).data_root == tmp_path
     assert planning.job_builder(plan_of(job()))(0).data_root == Path("elsewhere")
     assert os.environ["BENCH_DATA"] == "elsewhere"
+
+
+# learning rates --------------------------------------------------------------------------------------------------------
+
+
+def requested(**changes: object) -> tuple[jobs.Job, ...]:
+    values: dict[str, object] = {"methods": (MethodChoice("lora"), MethodChoice("full")), "seeds": (0,)}
+    request = RunRequest(**{**values, "datasets": ("pocket/digits",), **changes})  # type: ignore[arg-type]
+    return grid.make(request, "cpu", lambda _: None, prepare=False).jobs
+
+
+def test_another_rate_is_part_of_the_protocol_and_of_its_name() -> None:
+    assert {(j.spec.protocol.name, j.spec.protocol.lr) for j in requested(lr=0.01)} == {("pocket@v1+lr=0.01", 0.01)}
+    assert {j.spec.digest for j in requested(lr=5e-3)} == {j.spec.digest for j in requested()}  # the protocol's own
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.inf, math.nan])
+def test_a_rate_that_is_no_rate_is_refused(lr: float) -> None:
+    with pytest.raises(ValueError, match="must be a positive number"):
+        requested(lr=lr)
+
+
+def test_a_tuned_protocol_takes_the_rate_of_each_method_and_refuses_one_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = {"pocket@v2": {"pocket_vit": {"lora": 8e-3, "full": 5e-4}, "pocket_swin": {"lora": 2e-3}}}
+    monkeypatch.setattr(configs, "rates", lambda: chosen)
+    made = requested(protocol="pocket@v2-tuned", backbones=("pocket_vit",))
+    assert {j.spec.method: j.spec.protocol.lr for j in made} == {"lora": 8e-3, "full": 5e-4}
+    assert {j.spec.protocol.name for j in made} == {"pocket@v2-tuned"}
+    with pytest.raises(UsageError, match="No learning rate was chosen for full on pocket_swin by pocket@v2"):
+        requested(protocol="pocket@v2-tuned", backbones=("pocket_vit", "pocket_swin"))
+    with pytest.raises(UsageError, match="pocket@v2-tuned has a learning rate for each method"):
+        requested(protocol="pocket@v2-tuned", backbones=("pocket_vit",), lr=8e-3)

@@ -22,6 +22,7 @@ from bench.core import configs
 from bench.core.configs import Suite, SuiteCard
 from bench.core.errors import UsageError
 from bench.core.record import Record
+from bench.core.spec import Protocol
 from bench.models import registry
 from bench.report import Part, load, parts, write_all
 from bench.report.aggregate import COSTS, leaderboard
@@ -593,3 +594,14 @@ def test_runs_that_all_failed_still_have_a_page(tmp_path: Path) -> None:
     paths = write_all(tmp_path, [make("lora", "cats", 0, None, suite="folder")])
     assert [path.name for path in paths] == ["folder-cats.csv", "folder-cats.md"]
     assert "out of memory" in paths[1].read_text()
+
+
+def test_rates_of_their_own_stand_on_one_board_where_the_protocol_has_one_for_each_method() -> None:
+    def protocol(lr: float, rates: str | None) -> Protocol:
+        return dataclasses.replace(PROTOCOL, name="t", lr=lr, rates=rates)
+
+    tuned = [make(name, "digits", 0, 0.5, protocol=protocol(lr, "t")) for name, lr in (("lora", 1e-3), ("full", 1e-4))]
+    assert set(leaderboard(frame(tuned), {"all": ("digits",)}, "mean_datasets")["method"]) == {"lora", "full"}
+    mixed = [make(name, "digits", 0, 0.5, protocol=protocol(lr, None)) for name, lr in (("lora", 1e-3), ("full", 1e-4))]
+    with pytest.raises(UsageError, match="follow different protocols under the name t"):
+        leaderboard(frame(mixed), {"all": ("digits",)}, "mean_datasets")

@@ -33,7 +33,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "shapes_paint": SHAPES,
     "count": tuple("12345678"),
     "location": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
-    "find": tuple(f"row{row}_column{column}" for row in range(4) for column in range(4)),
     "orientation": WINDS,
     "distance": ("nearest", "nearer", "near", "far", "farther", "farthest"),
 }
@@ -190,20 +189,6 @@ def _location(dice: Dice, label: int) -> NDArray[np.uint8]:
     return _developed(dice, canvas, grain)
 
 
-def _find(dice: Dice, label: int) -> NDArray[np.uint8]:
-    """The star among three other things of its colour and size: where it is cannot be told from where things are."""
-    radii, others, gap, relief, grain, contrast = (4 * PIXEL, 5 * PIXEL), 3, PIXEL, 25, 10, 300
-    ground = dice.grid(0, 120, 3)
-    colour = _unlike(dice, ground, contrast)
-    canvas = ground + _cloud(dice, 6, relief)
-    star = _in_cell(dice, label, radii)
-    _stamp(canvas, "star", star, dice.between(0, TURN - 1), colour)
-    for spot in _apart(dice, others, radii, gap, star):
-        kind = ("circle", "square", "ring", "pentagon")[dice.between(0, 3)]
-        _stamp(canvas, kind, spot, dice.between(0, TURN - 1), colour)
-    return _developed(dice, canvas, grain)
-
-
 def _orientation(dice: Dice, label: int) -> NDArray[np.uint8]:
     radii, clutter, relief, grain, contrast = (10 * PIXEL, 13 * PIXEL), 1, 25, 8, 300
     ground = dice.grid(0, 120, 3)
@@ -234,7 +219,6 @@ _PAINTERS: dict[str, Callable[[Dice, int], NDArray[np.uint8]]] = {
     "shapes_paint": _shapes_paint,
     "count": _count,
     "location": _location,
-    "find": _find,
     "orientation": _orientation,
     "distance": _distance,
 }
@@ -253,12 +237,10 @@ def _squared(spots: Ints, spot: Ints) -> Ints:
     return x * x + y * y
 
 
-def _apart(dice: Dice, number: int, radii: tuple[int, int], gap: int, first: Ints | None = None) -> list[Ints]:
-    """Spots whose circles are at least `gap` apart, and from a first one that is there already."""
+def _apart(dice: Dice, number: int, radii: tuple[int, int], gap: int) -> list[Ints]:
+    """Spots whose circles are at least `gap` apart."""
     while True:
         free = _spots(dice, radii, 150)
-        if first is not None:
-            free = free[_squared(free, first) >= (free[:, 2] + first[2] + gap) ** 2]
         chosen: list[Ints] = []
         while len(free) and len(chosen) < number:
             chosen.append(free[0])
