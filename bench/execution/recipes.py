@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["paper", "pocket"]
-POCKET = "pocket"  # the suite of the scale that a laptop can run
+POCKET, POCKET_SWIN = "pocket2", "pocket_swin_patch4"  # the suite of the scale that a laptop can run; a Swin for it
 FLOPS_A_SECOND = 30e12  # of an accelerator at work: what `hours` assumes, under half of what an H100 has in fp32
 PASSES = 3  # forward and backward, in forward passes
 
@@ -133,7 +133,7 @@ def _backbone(recipe: Recipe, row: Row, scale: Scale) -> str:
     own = recipe.backbone_of(row)
     if scale == "paper":
         return own
-    return "pocket_swin" if own.startswith("swin") else "pocket_vit"
+    return POCKET_SWIN if own.startswith("swin") else configs.suite(POCKET).card.backbone
 
 
 def _epochs(recipe: Recipe, row: Row, scale: Scale) -> int | None:

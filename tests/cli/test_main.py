@@ -222,7 +222,15 @@ def test_count_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     counted = json.loads(capsys.readouterr().out)
     assert counted["params"] == {"method": 6 * 2 * 2 * 4 * 128, "head": 1290, "total": counted["params"]["total"]}
     assert counted["flops"]["unmerged"] > counted["flops"]["merged"] == 2 * counted["macs"]["merged"]
-    assert set(counted) == {"params", "deployed", "macs", "flops", "flops_linear_conv", "flops_counter", "storage_bytes"}
+    assert set(counted) == {
+        "params",
+        "deployed",
+        "macs",
+        "flops",
+        "flops_linear_conv",
+        "flops_counter",
+        "storage_bytes",
+    }
     assert counted["deployed"] is None  # nothing is pruned
     assert set(counted["storage_bytes"]) == {"with_head", "without_head"}
 

@@ -35,7 +35,7 @@ def test_rows_of_one_budget_are_one_request_and_milestones_are_one_run() -> None
 
 def test_at_pocket_scale_every_row_has_the_protocols_epochs() -> None:
     (one,) = requests(SMALL, "pocket", out="x")
-    assert (one.suite, one.backbones, one.epochs, one.protocol) == ("pocket", ("pocket_swin",), None, None)
+    assert (one.suite, one.backbones, one.epochs, one.protocol) == ("pocket2", ("pocket_swin_patch4",), None, None)
     assert [choice.name for choice in one.methods] == ["full", "adapters", "mimi"]
 
 
