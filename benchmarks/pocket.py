@@ -68,8 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, help="instead of the protocol's")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder of the records, or the file that is written")
+    args = parser.parse_args(arguments)
     try:
-        STEPS[parser.parse_args(arguments).step](parser.parse_args(arguments))
+        for name in args.method or ():
+            registry.load(name)  # raises where there is no such method
+        args.method = tuple(map(registry.canonical, args.method)) if args.method else None
+        STEPS[args.step](args)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 2
@@ -158,7 +162,7 @@ def converge(args: argparse.Namespace) -> None:
     names = {n: f"{TUNED}+epochs={n}" if n != configs.protocol(TUNED).epochs else TUNED for n in (epochs, 2 * epochs)}
     methods, tasks = args.method or SIX, args.dataset or TASKS
     for n in names:
-        _run(args, methods, tasks, TUNED, out, epochs=n)
+        _run_tuned(args, methods, tasks, out, epochs=n)
     scores = {
         (r.spec.protocol.name, r.spec.backbone, r.spec.method, r.spec.dataset, r.spec.seed): 100 * r.scores.test
         for r in Store(out).records()
@@ -186,12 +190,25 @@ def converge(args: argparse.Namespace) -> None:
 def grid(args: argparse.Namespace) -> None:
     """The leaderboard's runs, and its tables and figures."""
     out = args.out or ROOT / "results" / "pocket"
-    _run(args, args.method or tuple(registry.entries()), args.dataset or TASKS, TUNED, out)
+    _run_tuned(args, args.method or tuple(registry.entries()), args.dataset or TASKS, out)
     for path in bench.load(out).report.write(out):
         print(path)
 
 
 STEPS = {"floors": floors, "features": features, "tune": tune, "converge": converge, "grid": grid}
+
+
+def _run_tuned(
+    args: argparse.Namespace, methods: Sequence[str], tasks: Sequence[str], out: Path, epochs: int | None = None
+) -> None:
+    """Backbone by backbone, the methods that have a rate on it. Those without are told: a method that refuses a
+    backbone has none."""
+    for backbone in args.backbone:
+        rates = configs.rates().get(RATES_OF, {}).get(backbone, {})
+        if without := [method for method in methods if method not in rates]:
+            print(f"{backbone}: no rate was chosen for {', '.join(without)}; left out.", flush=True)
+        if tuned := [method for method in methods if method in rates]:
+            _run(args, tuned, tasks, TUNED, out, epochs=epochs, backbone_names=(backbone,))
 
 
 def _run(
@@ -202,12 +219,13 @@ def _run(
     out: Path,
     lr: float | None = None,
     epochs: int | None = None,
+    backbone_names: Sequence[str] = (),
 ) -> None:
     """Makes those of the runs that are not there yet; a failed run is a record, and is told."""
     results = bench.run(
         list(methods),
         datasets=tuple(tasks),
-        backbones=tuple(args.backbone),
+        backbones=tuple(backbone_names or args.backbone),
         protocol=protocol,
         lr=lr,
         epochs=epochs or args.epochs,

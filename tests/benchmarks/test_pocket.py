@@ -123,6 +123,20 @@ def test_tune_converge_and_grid_in_a_small_form(tmp_path: Path, monkeypatch: pyt
     assert "| logistic regression on 8x8 pixels |" in board.replace("  ", " ")
 
 
-def test_a_wrong_name_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main(["tune", "--method", "lroa", "--out", str(tmp_path)]) == 2
+@pytest.mark.parametrize("step", ["tune", "converge", "grid"])
+def test_a_wrong_name_is_one_line_and_exit_code_2(
+    step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([step, "--method", "lroa", "--out", str(tmp_path)]) == 2
     assert "lora" in capsys.readouterr().err
+
+
+def test_a_method_without_a_rate_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DTL refuses a Swin, so that no trial of it has a score there: the others' grid is made all the same."""
+    monkeypatch.setattr(configs, "rates", lambda: {"pocket@v2": {"pocket_swin": {"linear_probe": 2e-3}}})
+    small = ["--dataset", "pocket2/digits", "--backbone", "pocket_swin", "--epochs", "1", "--seeds", "0"]
+    assert script.main(["grid", "--method", "dtl,linear_probe", *small, "--out", str(tmp_path)]) == 0
+    assert "pocket_swin: no rate was chosen for dtl; left out." in capsys.readouterr().out
+    assert len(list((tmp_path / "runs").rglob("*.json"))) == 1
