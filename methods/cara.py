@@ -88,7 +88,7 @@ class CaRA(Method):
         }
         for block, slot in slots(net):
             u, h, e, u2, v = shared[block.dim]
-            if slot.label.rpartition(".")[2] in QKV:
+            if slot in [block.linear.get(name) for name in QKV]:
                 slot.add(Heads([u, h, e], slot.d_out // block.dim, self.scale, self.dropout))
             else:
                 slot.add(Diagonal(u2, v, slot, self.scale, self.dropout))

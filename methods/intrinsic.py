@@ -76,7 +76,7 @@ class Intrinsic(Method):
     targets: tuple[str, ...] = ("q", "k", "v", "proj", "fc1", "fc2")
     seed: int = 0  # of the subspace
 
-    family = "other"
+    family = "low-rank"
     paper = "Li et al. 2018, arXiv 1804.08838"
     aliases = "random_subspace fastfood"
     merges = True

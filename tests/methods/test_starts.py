@@ -115,6 +115,7 @@ STARTS: dict[str, dict[str, Start]] = {
     },
     "kadaptation": {"u": ZERO, "v": default(4), "bias": ZERO, "slow.0": default(1), "slow.1": default(32)},
     "lora": {"A": default(128), "B": ZERO},
+    "intrinsic": {"z": ZERO},
     "lora_fix": {"A": default(128), "B": ZERO},
     "repadapter": {"A.weight": xavier(128, 8), "A.bias": ZERO, "B": ZERO, "b": ZERO},
     "sct": {"map.weight": Normal(0.02, cut=2), "map.bias": ZERO},
@@ -176,7 +177,8 @@ def attached(name: str) -> ModelView:
 def pooled(net: ModelView, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """All numbers of the tensors of one name and shape."""
     found: dict[str, list[Tensor]] = {}
-    for name, tensor in [*net.pet.named_parameters(), *net.pet.named_buffers()]:
+    kept = net.pet.state_dict()
+    for name, tensor in [*net.pet.named_parameters(), *((n, b) for n, b in net.pet.named_buffers() if n in kept)]:
         own = f"{name.partition('.')[2]} {tuple(tensor.shape)}"
         if tensor.is_floating_point() and wanted(own):
             found.setdefault(own, []).append(tensor.detach().flatten())

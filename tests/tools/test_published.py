@@ -250,7 +250,7 @@ def test_settings_may_name_several_networks_whose_mean_counts() -> None:
 
 
 def test_the_command_prints_every_row_and_the_sum(capsys: pytest.CaptureFixture[str], compared: list[Compared]) -> None:
-    assert paper.paper_command(argparse.Namespace(csv=False)) == 0
+    assert paper.paper_command(argparse.Namespace(what="counts", csv=False)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(compared) + 2
     assert lines[0].split() == ["source", "row", "method", "published", "ours", "verdict"]
@@ -262,16 +262,16 @@ def test_the_command_says_what_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "counts.csv", [LORA, dataclasses.replace(LORA, backbone="cvt_13")])
-    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    monkeypatch.setattr(published, "published_folder", lambda: tmp_path)
     monkeypatch.setattr(published, "find_spec", lambda name: None)
-    assert paper.paper_command(argparse.Namespace(csv=False)) == 0
+    assert paper.paper_command(argparse.Namespace(what="counts", csv=False)) == 0
     told = capsys.readouterr()
     assert "1 rows: 1 match" in told.out
     assert "1 rows on a CvT are left out" in told.err
 
 
 def test_the_command_writes_csv_with_the_reasons(capsys: pytest.CaptureFixture[str], compared: list[Compared]) -> None:
-    assert paper.paper_command(argparse.Namespace(csv=True)) == 0
+    assert paper.paper_command(argparse.Namespace(what="counts", csv=True)) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["verdict"] for row in rows] == [c.verdict for c in compared]
     assert all(row["note"] for row in rows if row["verdict"] == "erratum")
@@ -281,8 +281,8 @@ def test_the_command_fails_where_a_row_is_unexplained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "counts.csv", [dataclasses.replace(LORA, published="419866")])
-    monkeypatch.setattr(published, "folder", lambda: tmp_path)
-    assert paper.paper_command(argparse.Namespace(csv=False)) == 1
+    monkeypatch.setattr(published, "published_folder", lambda: tmp_path)
+    assert paper.paper_command(argparse.Namespace(what="counts", csv=False)) == 1
     assert "1 rows: 0 match, 0 errata, 1 unexplained" in capsys.readouterr().out
 
 
@@ -294,11 +294,11 @@ def test_a_row_that_is_no_row_is_refused_with_its_number(tmp_path: Path) -> None
 
 
 def test_the_page_counts_rows_and_errata_as_the_files_hold_them() -> None:
-    page = (published.folder() / "README.md").read_text(encoding="utf-8")
+    page = (published_folder() / "README.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| (\w+\.csv) \| (\d+) \| (\d+|-) \|", page, re.MULTILINE)
     assert len(told) >= 7
     for name, rows, errata in told:
-        with open(published.folder() / name, newline="", encoding="utf-8") as file:
+        with open(published_folder() / name, newline="", encoding="utf-8") as file:
             found = list(csv.DictReader(file))
         marked = sum(bool(row.get("erratum")) or row.get("verdict") == "erratum" for row in found)
         assert (len(found), marked) == (int(rows), 0 if errata == "-" else int(errata)), name
