@@ -102,7 +102,7 @@ def test_a_shipped_card_with_an_unknown_source_is_refused_when_it_is_read(tmp_pa
         path.write_text(text.replace("pocket:digits", source, 1), encoding="utf-8")
         with pytest.raises(UsageError, match=told):
             configs.read_suite(path)
-    assert {*sources.KINDS, "pocket"} == set(configs.SHIPPED)
+    assert {*sources.KINDS, "pocket", "photos"} == set(configs.SHIPPED)
 
 
 def test_a_results_folder_keeps_the_card_and_tells_where_it_changes(tmp_path: Path) -> None:
