@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bench.core import configs
 from bench.core.recipes import Recipe, Row, printed_cells
-from bench.core.spec import Protocol, Value
+from bench.core.spec import Value, changed
 from bench.execution.request import MethodChoice, RunRequest, make_request
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def wanted(recipe: Recipe, scale: Scale) -> tuple[Wanted, ...]:
                 method=row.method,
                 settings=settings_text(method.version, params(method)),
                 backbone=_backbone(recipe, row, scale),
-                protocol=_protocol(recipe, row, scale).name,
+                protocol=_protocol(recipe, row, scale),
             )
         )
     return tuple(found)
@@ -93,8 +92,7 @@ def suite_of(recipe: Recipe, scale: Scale) -> str:
 
 def runs(recipe: Recipe) -> int:
     """Runs at the paper's scale; a row that is a milestone has none of its own."""
-    own = {(row.method, str(row.settings), recipe.backbone_of(row), row.budget) for row in recipe.rows}
-    return len(own) * len(recipe.keys) * len(configs.protocol(recipe.protocol).seeds)
+    return len(_own_runs(recipe)) * len(recipe.keys) * len(configs.protocol(recipe.protocol).seeds)
 
 
 def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
@@ -107,12 +105,8 @@ def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
     cards = [card for card in configs.suite(recipe.suite).datasets if card.name.partition("/")[2] in recipe.keys]
     trials = max(1, len(protocol.search_lr)) * max(1, len(protocol.search_weight_decay))
     searched = (protocol.search_epochs or protocol.epochs) * trials if trials > 1 else 0
-    total, seen = 0.0, set[tuple[str, str, str, int]]()
-    for row in recipe.rows:
-        key = (row.method, str(row.settings), recipe.backbone_of(row), row.budget)
-        if key in seen:
-            continue
-        seen.add(key)
+    total = 0.0
+    for row in _own_runs(recipe):
         cycles = _cycles(row) if protocol.epochs_of == "phase" else 1
         epochs = protocol.epochs * max(row.budget, cycles) + searched
         for card in cards:
@@ -120,6 +114,12 @@ def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
             images = PASSES * epochs * train + card.sizes.test
             total += images * gflops[recipe.backbone_of(row)] * 1e9
     return total * len(protocol.seeds) / FLOPS_A_SECOND / 3600
+
+
+def _own_runs(recipe: Recipe) -> tuple[Row, ...]:
+    """One row for each run at the paper's scale: milestones of one run are several rows."""
+    own = {(row.method, str(row.settings), recipe.backbone_of(row), row.budget): row for row in recipe.rows}
+    return tuple(own.values())
 
 
 def _cycles(row: Row) -> int:
@@ -142,11 +142,10 @@ def _epochs(recipe: Recipe, row: Row, scale: Scale) -> int | None:
     return row.budget * configs.protocol(recipe.protocol).epochs
 
 
-def _protocol(recipe: Recipe, row: Row, scale: Scale) -> Protocol:
+def _protocol(recipe: Recipe, row: Row, scale: Scale) -> str:
+    """The name of the protocol that a row's records have."""
     name = configs.suite(POCKET).card.protocol if scale == "pocket" else recipe.protocol
-    protocol = configs.protocol(name)
-    epochs = _epochs(recipe, row, scale)
-    return protocol if epochs is None else dataclasses.replace(protocol, name=f"{name}+epochs={epochs}", epochs=epochs)
+    return changed(configs.protocol(name), {"epochs": _epochs(recipe, row, scale)}).name
 
 
 def table(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> pd.DataFrame:
