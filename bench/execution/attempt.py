@@ -18,13 +18,14 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.core.errors import BenchError, Conflict, UnreadableFile
 from bench.core.files import read_start
@@ -43,8 +44,12 @@ MAY_PASS: tuple[Failure, ...] = ("memory", "system", "node")
 """Failures that another try may not meet again: a neighbour's memory, a disk, a node. The others would come again."""
 
 
+ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which a batch system asks a process to end."""
+
+
 class Preempted(KeyboardInterrupt):
-    """The machine is wanted back: SIGTERM, or SIGUSR1 of a batch system. Not an error of the run."""
+    """The machine is wanted back: a batch system has sent SIGTERM, SIGUSR1 or SIGUSR2. Not an error of the run."""
 
 
 class LostLease(BenchError):
@@ -131,8 +136,7 @@ def _hold(
         mine = Attempt(
             socket.gethostname(), os.getpid(), provenance.batch_job(), datetime.now(UTC).isoformat(timespec="seconds")
         )
-        _write_starts(state, [*starts, mine])
-        with _ending(state, starts, mine):
+        with _noted(state, starts, mine):
             record = execute(
                 job,
                 store,
@@ -148,13 +152,15 @@ def _hold(
 
 
 @contextlib.contextmanager
-def _ending(state: Path, before: Sequence[Attempt], mine: Attempt) -> Iterator[None]:
-    """Notes how a start ended, unless the process is killed without a word."""
+def _noted(state: Path, before: Sequence[Attempt], mine: Attempt) -> Iterator[None]:
+    """Notes that a run was begun, and how that ended unless the process is killed without a word."""
     try:
+        _write_starts(state, [*before, mine])
         yield
     except BaseException as error:
-        if state.is_dir():
-            _write_starts(state, [*before, dataclasses.replace(mine, ended=type(error).__name__)])
+        with _undisturbed():
+            if state.is_dir():
+                _write_starts(state, [*before, dataclasses.replace(mine, ended=type(error).__name__)])
         raise
     _write_starts(state, [*before, dataclasses.replace(mine, ended="recorded")])
 
@@ -228,14 +234,47 @@ def _now(folder: Path) -> float:
 
 @contextlib.contextmanager
 def preemptible() -> Iterator[None]:
-    """Turns the signals by which a batch system asks for its machine into Preempted."""
+    """Turns the signals by which a batch system asks for its machine into Preempted, once whatever else answers them
+    has done so: submitit has a task queued again, and would then exit, which looks like a method that ends its process.
+    """
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Preempted(signal.Signals(number).name)
+    def answer(former: Any) -> Callable[[int, FrameType | None], None]:
+        def stop(number: int, frame: FrameType | None) -> None:
+            name = signal.Signals(number).name
+            if callable(former):
+                try:
+                    former(number, frame)
+                except (Exception, SystemExit) as error:  # submitit says why in the task's log
+                    raise Preempted(name) from error
+            raise Preempted(name)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        return stop
+
+    with _handlers(answer):
+        yield
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait: a batch system sends the next one while a process still puts away its work after the first."""
+    if threading.current_thread() is not threading.main_thread():  # where Python runs no handler of a signal
+        yield
+        return
+    came: list[int] = []
+    with _handlers(lambda _: lambda number, frame: came.append(number)):
+        yield
+    for number in came[:1]:
+        signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _handlers(answer: Callable[[Any], Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Has the signals of a batch system answered by `answer` of the handler that each has had, and puts that back."""
+    before = {number: signal.getsignal(number) for number in ASKING}
+    for number, former in before.items():
+        signal.signal(number, answer(former))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

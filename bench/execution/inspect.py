@@ -36,7 +36,7 @@ def find(root: Path, run: str, warn: Warn) -> RunSpec:
     return next(iter(found.values()))
 
 
-ENDED = {"Preempted": "ended by a signal", "SystemExit": "ended at the time limit", "recorded": "with a record"}
+ENDED = {"Preempted": "ended by a signal", "recorded": "with a record"}
 WHERE = "'bench status --runs' shows the digest of every run."
 
 

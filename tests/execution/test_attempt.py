@@ -7,6 +7,8 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -137,6 +139,43 @@ def test_signals_of_a_batch_system_let_go_and_keep_the_checkpoint(source: folder
     epochs: list[int] = []
     record = perform(asked, store, Settings(), lambda progress: epochs.append(progress.epoch))
     assert record is not None and record.status == "done" and epochs == [3, 4]
+
+
+def test_a_task_that_submitit_ends_at_its_time_limit_keeps_its_run(
+    source: folder.ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitit answers SIGUSR2 by queueing the task again and an exit; that is no failure of the method. Slurm then
+    sends SIGTERM to what it queues again, here while the end is written down: it must not count as killed."""
+    store, asked = Store(tmp_path / "out"), job(source, "lora")
+    answered: list[int] = []
+
+    def submitit(number: int, frame: FrameType | None) -> None:
+        answered.append(number)
+        raise SystemExit(-1)
+
+    def leave(progress: loop.Progress) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    write = attempt.write_json
+
+    def interrupted(path: Path, value: Any) -> None:
+        if "Preempted" in json.dumps(value):
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(path, value)
+
+    monkeypatch.setattr(attempt, "write_json", interrupted)
+    before = signal.signal(signal.SIGUSR2, submitit)
+    try:
+        with pytest.raises(Preempted, match="SIGTERM"), preemptible():
+            perform(asked, store, Settings(checkpoint_seconds=0.0), leave)
+        assert signal.getsignal(signal.SIGUSR2) is submitit
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert answered == [signal.SIGUSR2]
+    assert store.find(asked.spec) is None
+    assert [start.ended for start in read_starts(store.state(asked.spec))] == ["Preempted"]
+
+
 
 
 def test_what_a_killed_process_left_half_written_is_tidied(source: folder.ImageFolder, tmp_path: Path) -> None:
