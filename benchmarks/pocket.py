@@ -7,7 +7,7 @@
     python benchmarks/pocket.py grid        every method, task, backbone and three seeds -> results/pocket
 
 In this order: `converge` and `grid` train at the rates that `tune` has chosen. --method, --dataset, --backbone, --seeds
-and --epochs make any step smaller; --jobs N trains in N processes. Two cores need about three hours for `tune` and five
+and --epochs make any step smaller; --jobs N trains in N processes. Two cores need about two hours for `tune` and five
 for `grid`.
 
 `tune` trains every method at the same four rates on the training split of three tasks, one of each group, and scores

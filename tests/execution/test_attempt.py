@@ -176,8 +176,6 @@ def test_a_task_that_submitit_ends_at_its_time_limit_keeps_its_run(
     assert [start.ended for start in read_starts(store.state(asked.spec))] == ["Preempted"]
 
 
-
-
 def test_what_a_killed_process_left_half_written_is_tidied(source: folder.ImageFolder, tmp_path: Path) -> None:
     store, asked = Store(tmp_path / "out"), job(source, "linear_probe")
     path = store.path(asked.spec)
