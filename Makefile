@@ -7,7 +7,7 @@ OUT ?= results
 .PHONY: leaderboard test lint floors pocket-rates pocket-convergence pocket-grid clean
 
 leaderboard: $(VENV)/installed
-	$(VENV)/bin/bench run --method linear_probe,lora,mimi --suite pocket --seeds 0 --out $(OUT)
+	$(VENV)/bin/bench run --method linear_probe,lora,mimi --suite pocket2 --seeds 0 --jobs 2 --out $(OUT)
 
 test: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest --numprocesses auto

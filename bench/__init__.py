@@ -2,7 +2,7 @@
 
 import bench
 
-results = bench.run("lora", suite="pocket", seeds=3, rank=4)
+results = bench.run("lora", suite="pocket2", seeds=3, rank=4)
 print(results.leaderboard())
 net = bench.attach(timm_model, "lora", rank=8)
 """

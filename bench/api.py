@@ -1,8 +1,8 @@
 """The benchmark from Python: the same requests, plans, executors, records and tables as on the command line.
 
-results = bench.run("lora", suite="pocket", seeds=3, rank=4)
+results = bench.run("lora", suite="pocket2", seeds=3, rank=4)
 results.leaderboard()                            # a pandas DataFrame
-bench.load("results").compare("lora", "mimi", suite="pocket")
+bench.load("results").compare("lora", "mimi", suite="pocket2")
 net = bench.attach(timm_model, "lora", rank=8)   # a model to train in a loop of your own
 """
 
@@ -133,7 +133,7 @@ def run(
     """Trains and scores what is asked for and not finished yet, and returns the results of all of it.
 
     `methods` is a name, several, `MethodChoice`s with hyper-parameters of their own, or a whole `RunRequest`; keywords
-    are the fields of `RunRequest`, and hyper-parameters of the methods: `bench.run("lora", suite="pocket", seeds=3,
+    are the fields of `RunRequest`, and hyper-parameters of the methods: `bench.run("lora", suite="pocket2", seeds=3,
     rank=4)`. `seeds` may be a number: 3 means 0, 1, 2. `data` may be one folder. With none of `suite`, `datasets` and
     `data` the suite is `pocket`. `launch` says on what and in how many processes; `on_event` is called with every
     `RunEvent`.
@@ -221,7 +221,7 @@ def load_tuned(run: str, path: PathLike = "results", *, weights: str | None = No
 def check(
     methods: str | Sequence[str],
     *,
-    backbones: Sequence[str] = ("pocket_vit", "pocket_swin"),
+    backbones: Sequence[str] = ("pocket_vit_patch8", "pocket_swin_patch4"),
     plugins: Sequence[PathLike] = (),
     **settings: Any,
 ) -> dict[tuple[str, str], list[Finding]]:
@@ -277,7 +277,7 @@ def _request(methods: Methods | RunRequest, given: Mapping[str, Any]) -> RunRequ
     elif values.get("seeds") is not None:
         values["seeds"] = tuple(values["seeds"])
     if not any(values.get(name) for name in ("suite", "datasets", "data")):
-        values["suite"] = "pocket"
+        values["suite"] = "pocket2"
     return make_request(methods=_choices(methods, settings, values.get("plugins", ())), **values)
 
 

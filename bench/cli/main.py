@@ -16,8 +16,8 @@ from bench.cli.console import numbers, positive, print_rows, warn
 from bench.core.errors import BenchError
 
 EPILOG = """examples:
-  bench run --method linear_probe,lora,mimi --suite pocket --seeds 0     a first leaderboard, no download
-  bench run --method all --data my_images --backbone pocket_swin         your own FOLDER/<class>/*.jpg
+  bench run --method linear_probe,lora,mimi --suite pocket2 --seeds 0    a first leaderboard, no download
+  bench run --method all --data my_images --backbone pocket_swin_patch4  your own FOLDER/<class>/*.jpg
   bench count --method lora --set rank=4 --backbone vit_base_patch16_224 --classes 100
 """
 KEPT = "What is finished is kept; the same command goes on from there."
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
     check = verb("check", check_command, "run the conformance checks of a method: `bench check NAME`, or all")
     check.add_argument("method", metavar="NAME|FILE|all")
-    check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit,pocket_swin")
+    check.add_argument("--backbone", metavar="NAME[,NAME...]", default="pocket_vit_patch8,pocket_swin_patch4")
     arguments.add_method_settings(check)
 
     paper = verb("paper", paper_command, "tables of the papers: what is printed, against what is measured here")
