@@ -135,7 +135,7 @@ def run(
     `methods` is a name, several, `MethodChoice`s with hyper-parameters of their own, or a whole `RunRequest`; keywords
     are the fields of `RunRequest`, and hyper-parameters of the methods: `bench.run("lora", suite="pocket2", seeds=3,
     rank=4)`. `seeds` may be a number: 3 means 0, 1, 2. `data` may be one folder. With none of `suite`, `datasets` and
-    `data` the suite is `pocket`. `launch` says on what and in how many processes; `on_event` is called with every
+    `data` the suite is `pocket2`. `launch` says on what and in how many processes; `on_event` is called with every
     `RunEvent`.
 
     Raises UsageError where the question is wrong. A run that fails is a record; `results.account` says where each run

@@ -30,9 +30,9 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {  # arguments, and words of wha
         ],
         ["linear_probe", "lora", "mimi", "full", "peft"],
     ),
-    "mimi_vs_adapters": (
-        ["OUT", "--backbone", "pocket_swin", "--seeds", "0", "--limit", "1", "--removals", "1", "--epochs", "2"],
-        ["[3/3] MiMi", "mimi_vs_adapters-pocket_swin.png"],
+    "mimi": (
+        ["sizes", "--dataset", "pocket2/digits", "--seeds", "0", "--epochs", "5", "--out", "OUT"],
+        ["sigma 16  MiMi", "sizes.csv", "sizes.png"],
     ),
     "overhead": (["--images", "40", "--rounds", "1"], ["lora on pocket_vit, 40 images", "ratio"]),
     "peft_side_by_side": (
@@ -45,8 +45,8 @@ SMALL: dict[str, tuple[list[str], list[str]]] = {  # arguments, and words of wha
     ),
     "store": (["--sizes", "600,700", "--rounds", "1", "--plain"], ["600", "700", "plain"]),
 }
-OF_ANOTHER = {"peft_script": "peft_side_by_side"}  # started by it
-LONG = {"data", "gpu", "mimi_vs_adapters", "peft_side_by_side", "pocket"}  # on a busy core
+OF_ANOTHER = {"peft_script": "peft_side_by_side", "scheduled_adapters": "mimi"}  # started or loaded by it
+LONG = {"data", "gpu", "mimi", "peft_side_by_side", "pocket"}  # on a busy core
 
 
 def test_every_script_has_a_small_form() -> None:
