@@ -27,17 +27,17 @@ class ScaleShift(nn.Module):
 
 
 def norms(net: ModelView) -> Iterator[HookPoint]:
-    """Every layer norm: of the patches, of each block, in front of each of Swin's reductions, and the last."""
+    """Every layer norm: of the patches, of each block, beside each of Swin's reductions, and the last."""
     yield from net.stem[1:]
     for block in net.blocks:
         yield from block.norm.values()
-    for norm, _ in net.merging:
-        yield norm
+    for parts in net.merging:
+        yield from (point for point in parts if isinstance(point.module, nn.LayerNorm))
     if net.final:
         yield net.final
 
 
 def norm_widths(shape: Shape) -> int:
-    """The sum of the widths of every layer norm of a ViT or a Swin; Swin's merging norms are four patches wide."""
+    """The sum of the widths of every layer norm of a backbone."""
     ends = shape.patch_norm * shape.stages[0] + shape.stages[-1]
-    return 2 * sum(shape.dims) + 4 * sum(shape.stages[:-1]) + ends
+    return 2 * sum(shape.dims) + sum(shape.merging_norms) + ends

@@ -45,7 +45,7 @@ class ARC(Method):
 
     family = "low-rank"
     paper = "Dong et al. 2023, arXiv 2310.06234"
-    supports = "vit swin eva"
+    supports = "vit swin swinv2 eva"
     merges = True
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class RepAdapter(Method):
 
     family = "low-rank"
     paper = "Luo et al. 2023, arXiv 2302.08106"
-    supports = "vit swin eva"
+    supports = "vit swin swinv2 eva"
     merges = True
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class RLRR(Method):
 
     family = "scale and shift"
     paper = "Dong et al. 2024, arXiv 2403.19067"
-    supports = "vit swin eva eva02"
+    supports = "vit swin swinv2 eva eva02"
     merges = True
     version = 2  # the released start, and the patch convolution
     identity_at_start = False

@@ -23,7 +23,7 @@ from methods._scale_shift import ScaleShift, norm_widths, norms
 class SSF(Method):
     family = "scale and shift"
     paper = "Lian et al. 2022, arXiv 2210.08823"
-    supports = "vit swin eva"
+    supports = "vit swin swinv2 eva"
     merges = True
     identity_at_start = False
 

@@ -139,7 +139,7 @@ def list_command(args: argparse.Namespace) -> int:
         ]
         rows.append(("cvt_13", "CvT, 224 px, from transformers: pip install 'petbench[cvt]'"))
         rows.append(
-            ("any timm tag", "of a VisionTransformer, SwinTransformer or Eva, e.g. vit_base_patch16_224.orig_in21k")
+            ("any timm tag", "of a VisionTransformer, Swin, Swin-v2 or Eva, e.g. vit_base_patch16_224.orig_in21k")
         )
     else:
         from bench.core import configs

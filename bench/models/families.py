@@ -16,6 +16,8 @@ from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp, SwiGLU
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from timm.models.vision_transformer import Block as VitBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -28,7 +30,7 @@ from bench.models.view import Block, Branch, HookPoint, ModelView, Shape
 REASONS = {
     "ConvNeXt": ": it is a convolutional network, without attention",
     "ResNet": ": it is a convolutional network, without attention",
-    "SwinTransformerV2": ": its norms stand behind attention and MLP, not in front of them",
+    "SwinTransformerV2Cr": ": only timm's SwinTransformerV2 is, of the two that it has",
 }
 LAYERS = (nn.Linear, nn.LayerNorm, nn.Conv2d)
 TIMM_LINEARS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -53,7 +55,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Family:
-    """Names of the parts of a pre-norm vision transformer. Paths of parts of a block start at the block."""
+    """Names of the parts of a vision transformer. Paths of parts of a block start at the block."""
 
     name: str  # by which a method says what it supports
     title: str  # in messages
@@ -76,6 +78,7 @@ class Family:
     prepare: Callable[[Any], None] | None = None  # of a block: has it call its layers as modules, where hooks act
     fits: Callable[[Any], bool] = lambda model: True  # where models of one class are built in several ways
     gated: bool = False  # the MLP's first linear is one of two that read the norm's output
+    entries: tuple[str, str] | None = None  # where norms end the branches: what takes the stream in, of each branch
     refused: str = ""  # what else timm builds of this class, and why it is refused
 
 
@@ -194,13 +197,25 @@ EVA_02 = dataclasses.replace(  # base and large: fc1 is the linear that is gated
     refused="",
 )
 
-FAMILIES = (VIT, SWIN, EVA_02, EVA, CVT)
+SWIN_V2 = dataclasses.replace(  # x + norm(op(x)); positions are a function of coordinates, so there is no table
+    SWIN,
+    name="swinv2",
+    title="timm's SwinTransformerV2",
+    model=SwinTransformerV2,
+    kinds={"": SwinTransformerV2Block, "attn": CosineWindowAttention, "mlp": Mlp},
+    merging_parts=("reduction", "norm"),
+    prompts=None,
+    prepare=_apart,
+    entries=("", "mlp"),
+)
+
+FAMILIES = (VIT, SWIN, SWIN_V2, EVA_02, EVA, CVT)
 
 
 def build_view(model: nn.Module) -> ModelView:
-    """Handles on a timm ViT, Swin or Eva, or on our CvT; every parameter frozen but the head's.
+    """Handles on a timm ViT, Swin, Swin-v2 or Eva, or on our CvT; every parameter frozen but the head's.
 
-    Raises UnsupportedBackbone, by name, where a block is not the pre-norm kind that the handles describe.
+    Raises UnsupportedBackbone, by name, where a block is not of the kind that the handles describe.
     """
     family = next((each for each in FAMILIES if type(model) is each.model and each.fits(model)), None)
     if family is None:
@@ -228,6 +243,9 @@ def build_view(model: nn.Module) -> ModelView:
         heads=tuple(block.heads for block in net.blocks),
         side=family.side(model, first),
         patch_norm=len(net.stem) > 1,
+        merging_norms=tuple(
+            point.d_out for parts in net.merging for point in parts if isinstance(point.module, nn.LayerNorm)
+        ),
     )
     model.requires_grad_(False)
     net.classifier.requires_grad_(True)
@@ -252,6 +270,7 @@ def _block(net: ModelView, family: Family, path: str, index: int) -> Block:
     norm1, norm2 = (_place(net, f"{path}.{part}", dim) for part in family.norms)
     exits = [_place(net, f"{path}.{end.exit}", dim, f"{path}.{end.label}") for end in (family.attn, family.mlp)]
     tokens = family.tokens(net.model, path)
+    starts = [_place(net, f"{path}.{part}".rstrip("."), dim) for part in family.entries or family.norms]
     return Block(
         index=index,
         path=path,
@@ -259,8 +278,14 @@ def _block(net: ModelView, family: Family, path: str, index: int) -> Block:
         heads=net.model.get_submodule(f"{path}.{family.heads}").num_heads,  # type: ignore[arg-type]
         grid=tokens.grid,
         prefix=tokens.prefix,
-        attn=Branch(norm1, exits[0], f"{path}.{family.attn.op}", linear.get("qkv")),
-        mlp=Branch(norm2, exits[1], f"{path}.{family.mlp.op}", None if family.gated else linear["fc1"]),
+        attn=Branch(starts[0], exits[0], f"{path}.{family.attn.op}", linear.get("qkv"), family.entries is None),
+        mlp=Branch(
+            starts[1],
+            exits[1],
+            f"{path}.{family.mlp.op}",
+            None if family.gated else linear["fc1"],
+            family.entries is None,
+        ),
         out=_place(net, path, dim),
         linear=linear,
         norm={"norm1": norm1, "norm2": norm2},

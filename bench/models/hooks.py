@@ -94,6 +94,17 @@ class Send(Hook):
         self.wire.put(self.module(args[0] if self.of == "input" else self.read(y)))
 
 
+class SendBefore(Hook):
+    """Puts m(input) on a wire before the module itself runs."""
+
+    def __init__(self, module: nn.Module, wire: SideChannel) -> None:
+        super().__init__(module)
+        self.wire = wire
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.wire.put(self.module(args[0]))
+
+
 class Receive(Hook):
     """Adds what is on the wire to the output."""
 

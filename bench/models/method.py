@@ -60,7 +60,7 @@ class Method(ABC):
     family: ClassVar[str] = "other"
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raised when the same fields train a different model
-    supports: ClassVar[str] = "vit swin cvt eva eva02"  # families of backbones; attach refuses the others
+    supports: ClassVar[str] = "vit swin swinv2 cvt eva eva02"  # families of backbones; attach refuses the others
     merges: ClassVar[bool] = False  # the trained model can be had with the bare backbone's modules, exactly
     identity_at_start: ClassVar[bool] = True  # attach leaves the outputs unchanged
 

@@ -117,7 +117,7 @@ def _read_entry(path: Path, name: str, module: str, changed: int) -> Entry:
         family=str(facts.get("family", "other")),
         paper=str(facts.get("paper", "")),
         defaults=" ".join(f"{name}={value}" for name, value in defaults.items()),
-        supports=tuple(str(facts.get("supports", "vit swin cvt eva eva02")).split()),
+        supports=tuple(str(facts.get("supports", "vit swin swinv2 cvt eva eva02")).split()),
         merges=bool(facts.get("merges", False)),
         doc=doc,
         aliases=tuple(str(facts.get("aliases", "")).split()),

@@ -56,8 +56,8 @@ class TunedModel:
     def attach(cls, model: nn.Module, method: Method) -> TunedModel:
         """Freezes the model, which is changed in place, and puts the method on it.
 
-        `model` is a timm VisionTransformer, SwinTransformer or Eva, or a CvT of bench.models.cvt. What of the method
-        starts at random is drawn from torch's generator.
+        `model` is a timm VisionTransformer, SwinTransformer, SwinTransformerV2 or Eva, or a CvT of bench.models.cvt.
+        What of the method starts at random is drawn from torch's generator.
 
         Raises UnsupportedBackbone where the model's blocks are not understood, Incompatible where the method does not
         fit them, UsageError where the model has a method on it already.

@@ -1,10 +1,10 @@
 """Uniform handles on the blocks of a vision transformer, so that a method is written once for every family.
 
-A pre-norm block is twice `x + exit(op(entry(x)))`. Three verbs on a hook point reach what a linear or a norm computes:
-`add` (y + m(x), or y + m(y0) of the module's own output y0), `then` (m(y)) and `before` (m(x) takes x's place); a
-branch has the same verbs on the way around its operator. What `add` reads is said by its argument; several `then`, and
-several `before`, act in the order they were called. Whatever a method adds lives under `model.pet`; the
-frozen backbone keeps its own names.
+A block is twice `x + exit(op(norm(x)))`, or where norms end the branches `x + exit(norm(op(x)))`. Three verbs on a
+hook point reach what a linear or a norm computes: `add` (y + m(x), or y + m(y0) of the module's own output y0), `then`
+(m(y)) and `before` (m(x) takes x's place); a branch has the same verbs on the way around its operator. What `add` reads
+is said by its argument; several `then`, and several `before`, act in the order they were called. Whatever a method adds
+lives under `model.pet`; the frozen backbone keeps its own names.
 
 Shapes: B images, N tokens, D width. A module sees channels last: (B, N, D) in a ViT and in every MLP branch,
 (B, H, W, D) around a Swin's attention, (B x windows, N, D) inside it.
@@ -34,6 +34,7 @@ class Shape:
     heads: tuple[int, ...] = ()  # of every block
     side: int = 0  # of the square of tokens that attend to each other: the whole image's, or a window's
     patch_norm: bool = False  # a layer norm after the patch embedding
+    merging_norms: tuple[int, ...] = ()  # widths of the layer norms between stages
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -79,26 +80,30 @@ class HookPoint:
 
 @dataclass(eq=False)
 class Branch:
-    """One residual branch of a block: x + exit(op(entry(x)))."""
+    """One residual branch of a block: x + exit(op(norm(x))), or x + exit(norm(op(x))) where the norm ends it."""
 
-    entry: HookPoint
+    entry: HookPoint  # the norm in front of the operator; without one, what takes x in
     exit: HookPoint
     op: str  # path of the operator, "blocks.0.attn"
-    first: HookPoint | None  # the linear that reads the entry's output, where there is exactly one
+    first: HookPoint | None  # the linear that reads what the operator reads, where there is exactly one
+    pre_norm: bool = True
 
     def then(self, m: nn.Module) -> str:
         """o <- m(o): the branch's output goes through m before the residual sum (series)."""
         return self.exit.then(m)
 
     def before(self, m: nn.Module) -> str:
-        """n <- m(n): what the operator reads, the norm's output, goes through m."""
+        """n <- m(n): what the operator reads, the norm's output or x itself, goes through m."""
         return self.first.before(m) if self.first else self.entry.then(m)
 
     def add(self, m: nn.Module, of: Literal["norm", "stream"] = "norm") -> str:
-        """o <- o + m(n), or o + m(x) with `of="stream"`: a parallel branch that reads after, or before, the norm."""
+        """o <- o + m(n), or o + m(x) with `of="stream"`: a parallel branch that reads what the operator reads, or x.
+
+        The two are the same where no norm stands in front of the operator.
+        """
         net, wire = self.exit.net, SideChannel()
         name = net.register(self.exit, m)
-        net.hook(name, self.entry.module, hooks.Send(m, wire, "output" if of == "norm" else "input"))
+        self._send(name, m, wire, "output" if of == "norm" else "input")
         net.hook(name, self.exit.module, hooks.Receive(wire))
         return name
 
@@ -106,9 +111,16 @@ class Branch:
         """x + o <- (x + o) + m(x + o): m reads the residual stream behind this branch."""
         net, wire = self.exit.net, SideChannel()
         name = net.register(self.exit, m)
-        net.hook(name, self.entry.module, hooks.Send(nn.Identity(), wire, "input"))
+        self._send(name, nn.Identity(), wire, "input")
         net.hook(name, self.exit.module, hooks.AddToSum(m, wire))
         return name
+
+    def _send(self, name: str, m: nn.Module, wire: SideChannel, of: str) -> None:
+        """Puts m of the stream, or of the norm's output, on the wire."""
+        if self.pre_norm:
+            self.entry.net.hook(name, self.entry.module, hooks.Send(m, wire, of))
+        else:
+            self.entry.net.hook(name, self.entry.module, hooks.SendBefore(m, wire), before=True)
 
 
 @dataclass(eq=False)

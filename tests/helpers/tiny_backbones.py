@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from timm.models.eva import Eva
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import nn
 
 from bench.models import backbones
@@ -46,7 +47,20 @@ def tiny_eva02(**kwargs: Any) -> nn.Module:
     )
 
 
+def tiny_swinv2(**kwargs: Any) -> nn.Module:
+    """Two stages of two blocks, whose second is shifted in the first stage."""
+    return SwinTransformerV2(
+        img_size=32,
+        patch_size=4,
+        embed_dim=32,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        window_size=4,
+        **kwargs,
+    )
+
+
 def add(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives them names that `backbones.create` knows."""
-    for build in (tiny_eva, tiny_eva02):
+    for build in (tiny_eva, tiny_eva02, tiny_swinv2):
         monkeypatch.setitem(backbones.POCKET, build.__name__, backbones.Pocket(build, "32 px, width 32, depth 3"))

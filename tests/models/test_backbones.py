@@ -156,7 +156,7 @@ def test_methods_attach_to_timm_models(
         ("beit_base_patch16_224", "Beit"),
         ("eva02_tiny_patch14_224", "blocks.0.mlp is a GluMlp"),
         ("convnext_atto", "ConvNeXt"),
-        ("swinv2_tiny_window8_256", "SwinTransformerV2"),
+        ("swinv2_cr_tiny_224", "SwinTransformerV2Cr"),
         ("vit_giant_patch14_dinov2", "blocks.0.mlp is a GluMlp"),
         ("vit_dwee_patch16_reg1_gap_256", "blocks.0.attn is a DiffAttention"),
         ("vit_pwee_patch16_reg1_gap_256", "blocks.0 is a ParallelScalingBlock"),

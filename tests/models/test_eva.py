@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused(
             "eva02_tiny_patch14_224",
             "mlp is a GluMlp; only Mlp is understood. It is gated, and what fc1 puts out is twice",
         ),
-        ("swinv2_tiny_window8_256", "SwinTransformerV2 is not understood: its norms stand behind attention and MLP"),
+        ("swinv2_cr_tiny_224", "SwinTransformerV2Cr is not understood: only timm's SwinTransformerV2 is"),
         ("convnext_atto", "ConvNeXt is not understood: it is a convolutional network, without attention"),
     ],
 )

@@ -183,7 +183,7 @@ def test_timm_models_of_both_families_dissect(name: str) -> None:
     [
         "convnext_atto",
         "beit_base_patch16_224",
-        "swinv2_tiny_window8_256",
+        "swinv2_cr_tiny_224",
         "vit_base_patch16_rpn_224",
         "resnet18",
         "aimv2_large_patch14_224",
