@@ -144,6 +144,22 @@ STARTS: dict[str, dict[str, Start]] = {
         **{f"{i}.B": ZERO for i in range(4)},
         **{"s1": ZERO, "s2": ZERO},
     },
+    "spt": {"values": ZERO},
+    "da_vpt": TOKENS,
+    "lst": {
+        **{f"down.{i}.{part}": default(128) for i in range(7) for part in LINEAR},
+        **{f"up.{part}": default(16) for part in LINEAR},
+        **{"a": ZERO, "norm.weight": ONE, "norm.bias": ZERO},
+        **{f"blocks.{i}.norm{j}.weight": ONE for i in range(6) for j in (1, 2)},
+        **{f"blocks.{i}.norm{j}.bias": ZERO for i in range(6) for j in (1, 2)},
+        **{
+            f"blocks.{i}.{name}.{part}": start
+            for i in range(6)
+            for name in ("qkv", "fc1")
+            for part, start in LINEAR.items()
+        },
+        **{f"blocks.{i}.{name}.{part}": ZERO for i in range(6) for name in ("proj", "fc2") for part in LINEAR},
+    },
     "cara": {
         **{"u": default(128), "h": Uniform(1), "e": ZERO, "p": Uniform(1)},
         **{"U": default(128), "V": ZERO},
@@ -163,6 +179,8 @@ EFFECTS: dict[str, tuple[float, float]] = {
     "bi_adaptformer": (1e-5, 1e-2),
     "vpt_deep": (0.05, 1.0),
     "cvpt": (0.05, 2.0),
+    "da_vpt": (0.05, 1.0),
+    "lst": (0.5, 3.0),  # the backbone's features are replaced
     "vpt_shallow": (0.1, 3.0),  # tokens that no block has seen before pass through all of them
 }
 
@@ -209,8 +227,12 @@ def test_the_kernel_of_convpass_passes_its_input_on() -> None:
 
 @torch.no_grad()
 def features(model: torch.nn.Module) -> Tensor:
-    out: Tensor = model.eval().forward_head(model.forward_features(IMAGES), pre_logits=True)  # type: ignore[operator]
-    return out
+    """What the head reads, behind all that a method puts in front of it."""
+    seen: list[Tensor] = []
+    handle = model.get_classifier().register_forward_pre_hook(lambda _, args: seen.append(args[0]))  # type: ignore[operator]
+    model.eval()(IMAGES)
+    handle.remove()
+    return seen[0]
 
 
 @pytest.mark.parametrize("name", STARTS)

@@ -20,7 +20,7 @@ from bench.models.view import ModelView
 from bench.tools import conformance
 
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-REFUSING = {"cvpt", "lepe", "rpb", "vpt_deep", "vpt_shallow", "vqt"}  # what moves tokens, or biases logits
+REFUSING = {"cvpt", "da_vpt", "lepe", "rpb", "vpt_deep", "vpt_shallow", "vqt"}  # what moves tokens, or biases logits
 OF_02 = {"arc", "repadapter", "ssf"}  # what stands in front of q, k and v at once, or behind all three
 SLICED = {"cara", "fact_tk", "fact_tt"}  # its MLP is not four times as wide
 

@@ -19,7 +19,7 @@ from bench.models.view import ModelView
 from bench.tools import conformance
 
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-REFUSING = {"cvpt", "dtl", "lepe", "rpb", "vpt_deep", "vpt_shallow", "vqt"}
+REFUSING = {"cvpt", "da_vpt", "dtl", "lepe", "lst", "rpb", "vpt_deep", "vpt_shallow", "vqt"}
 
 
 def bare() -> nn.Module:

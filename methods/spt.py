@@ -1,0 +1,144 @@
+"""SPT: the weights that the loss is most sensitive to are trained; a matrix with many of them gets a low-rank update.
+
+    S_ij = sum over batches of (dL / dW_ij)^2      sensitive are the weights of the tau largest S, of all matrices
+    W' = W + B A          where at least sigma weights of W are sensitive      A: (r, d_in)  B: (d_out, r)
+    W' = W + M * V        elsewhere      M: one at the sensitive weights, else zero; V is trained there
+
+for W_q, W_k, W_v, the projection, fc1 and fc2 of every block; a matrix without sensitive weights stays frozen. L is the
+cross-entropy of the frozen model with its fresh head. sigma is the number of weights that A and B have, so that no more
+than tau are trained; `ease` divides it. tau is `budget` times the number of all these weights, 424,673 of ViT-B/16. B
+and V start at zero, so the model starts as the frozen one; A is Kaiming-uniform (a = sqrt 5). After training all merges
+into W exactly. `structure=adapter` (SPT-Adapter) puts y + W_2 gelu(W_1 x + b_1) + b_2 in the place of B A, W_2 and b_2
+zero at the start, which cannot be merged. The sensitive places are stored, four bytes each.
+
+He, Cai, Zhang, Tao, Zhuang, "Sensitivity-Aware Visual Parameter-Efficient Fine-Tuning", ICCV 2023, arXiv 2303.08566,
+section 3: squared gradients as sensitivity, a threshold between the two kinds of tuning.
+Ours differs: norms, biases and the class token are left alone, which the released code trains too, structurally where
+a fifth of a vector is sensitive. It uses ease = 10, searches tau so that the number trained meets the budget, and drops
+paths of the structured updates in training. Squares are of the gradients of `batches` batches, as there, not of images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.core.errors import Incompatible
+from bench.models.method import Batches, Method
+from bench.models.view import HookPoint, ModelView
+from methods._lowrank import LowRank
+
+LINEARS = ("q", "k", "v", "proj", "fc1", "fc2")
+
+
+class Entries(nn.Module):
+    """x -> (M * V) x      `index`: the places of V's entries in the flattened matrix"""
+
+    index: Tensor
+
+    def __init__(self, slot: HookPoint, index: Tensor) -> None:
+        super().__init__()
+        self.size = slot.d_out, slot.d_in
+        self.values = nn.Parameter(torch.zeros(1, len(index)))  # one row: a vector would be spared weight decay
+        self.register_buffer("index", index.to(torch.int32))
+
+    def dense(self) -> Tensor:
+        flat = self.values.new_zeros(self.size[0] * self.size[1])
+        return flat.scatter(0, self.index.long(), self.values[0]).view(self.size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.dense())  # (..., d_in) -> (..., d_out)
+
+    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return W + self.dense(), b
+
+
+class Adapter(nn.Sequential):
+    """x -> W_2 gelu(W_1 x + b_1) + b_2"""
+
+    def __init__(self, d_in: int, d_out: int, rank: int) -> None:
+        super().__init__(nn.Linear(d_in, rank), nn.GELU(), nn.Linear(rank, d_out))
+        for parameter in self[2].parameters():
+            nn.init.zeros_(parameter)
+
+
+@dataclass(frozen=True)
+class SPT(Method):
+    budget: float = 0.005  # tau, as a share of the weights of all linears of the blocks
+    structure: Literal["lora", "adapter"] = "lora"
+    rank: int = 8
+    ease: float = 1.0
+    batches: int = 8  # of training data that tell the sensitivity
+
+    family = "selection"
+    paper = "He et al. 2023, arXiv 2303.08566"
+    merges = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget <= 1 or self.ease <= 0:
+            raise ValueError(f"budget = {self.budget} must lie in (0, 1], and ease = {self.ease} be positive")
+        if self.rank < 1 or self.batches < 1:
+            raise ValueError(f"rank = {self.rank} and batches = {self.batches} must be at least 1")
+
+    def attach(self, net: ModelView) -> None:
+        """Until data are seen, every matrix has its share of the budget."""
+        for block in net.blocks:
+            for slot in (block.linear[name] for name in LINEARS):
+                share = round(self.budget * slot.d_in * slot.d_out)
+                if not share:
+                    raise Incompatible(f"budget = {self.budget} is less than one weight of {slot.label}.")
+                slot.add(Entries(slot, torch.arange(share)))
+
+    def calibrate(self, net: ModelView, batches: Batches) -> None:
+        slots = [added.slot for added in net.added_modules.values()]
+        flat = torch.cat([S.flatten() for S in sensitivity(net, slots, batches, self.batches)])
+        sensitive = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+        sensitive[flat.topk(round(self.budget * len(flat))).indices] = True
+        parts = sensitive.split([slot.d_in * slot.d_out for slot in slots])
+        for name, slot, part in zip(list(net.added_modules), slots, parts, strict=True):
+            index = part.nonzero()[:, 0]
+            net.detach(name)
+            if len(index) >= self.structured_size(slot) / self.ease:
+                slot.add(self.structured(slot))
+            elif len(index):
+                slot.add(Entries(slot, index))
+
+    def structured(self, slot: HookPoint) -> nn.Module:
+        if self.structure == "adapter":
+            return Adapter(slot.d_in, slot.d_out, self.rank)
+        return LowRank(slot.d_in, slot.d_out, self.rank, scale=1.0)
+
+    def structured_size(self, slot: HookPoint) -> int:
+        biases = self.rank + slot.d_out if self.structure == "adapter" else 0
+        return self.rank * (slot.d_in + slot.d_out) + biases
+
+    def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        for block in net.blocks:
+            for slot in (block.linear[name] for name in LINEARS):
+                name = slot.label.replace(".", "_")
+                if name in net.pet:
+                    net.detach(name)
+                if (index := tensors.get(f"pet.{name}.index")) is not None:
+                    slot.add(Entries(slot, index))
+                elif any(key.startswith(f"pet.{name}.") for key in tensors):
+                    slot.add(self.structured(slot))
+
+
+def sensitivity(net: ModelView, slots: list[HookPoint], batches: Batches, count: int) -> list[Tensor]:
+    """S of the weights (d_out, d_in) of these linears; a fused one is looked at once."""
+    weights = {slot.path: slot.module.get_parameter("weight") for slot in slots}
+    S = {path: torch.zeros_like(weight) for path, weight in weights.items()}
+    try:
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        for images, labels in batches(count):
+            loss = F.cross_entropy(net.model(images), labels)
+            for path, gradient in zip(S, torch.autograd.grad(loss, list(weights.values())), strict=True):
+                S[path] += gradient.square()
+    finally:
+        for weight in weights.values():
+            weight.requires_grad_(False)
+    return [S[slot.path][slot.columns] for slot in slots]
