@@ -6,8 +6,8 @@ P: (p, M), trained, one of each block; LN and all W, with their biases and heads
 attention. The attention among the patches stays what it was, and the cost is linear in p.
 P starts uniform in +-sqrt(6 / (3 K K + M)), K the patch size, as in VPT; what CA makes of it is not zero at the start.
 
-Huang, Mao, Yi, Tao, Wang, "CVPT: Cross Visual Prompt Tuning", ICCV 2025, arXiv 2408.14961, section 3: cross-attention between the
-attention and the MLP, with shared weights. The paper searches p per task.
+Huang, Mao, Yi, Tao, Wang, "CVPT: Cross Visual Prompt Tuning", ICCV 2025, arXiv 2408.14961, section 3: cross-attention
+between the attention and the MLP, with shared weights. The paper searches p per task.
 """
 
 from dataclasses import dataclass
