@@ -55,7 +55,7 @@ def calibrated(method: Method, backbone: str) -> ModelView:
 
 
 def same(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.detach().abs().max()))
 
 
 # SPT ------------------------------------------------------------------------------------------------------------------
