@@ -7,8 +7,8 @@ normal, all of size L, the next power of two; z is padded with zeros and M z cut
 norm 1, and M z takes L log L steps. z starts at zero, so the model starts as the frozen one; every weight has an M of
 its own, which follows from `seed` and is not stored. After training the update merges into W exactly.
 
-The smallest d that reaches 90 % of full training is the intrinsic dimension of a task: `targets` measures it for one
-kind of submodule alone, as KAdaptation does to choose where it adapts.
+The smallest d that reaches 90 % of full training is the intrinsic dimension of a task: `targets` and `layer` measure it
+for one submodule alone, as KAdaptation does to choose where it adapts (`bench dimension`).
 
 Li, Farkhoor, Liu, Yosinski, "Measuring the Intrinsic Dimension of Objective Landscapes", ICLR 2018, arXiv 1804.08838,
 section 2 and supplement S7; Aghajanyan et al., ACL 2021, arXiv 2012.13255, eq. 2; He et al. (PEViT), AAAI 2023, section
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.method import Method, Shape
+from bench.core.errors import Incompatible
+from bench.models.method import Method, Shape, omit_default
 from bench.models.view import ModelView
 from methods._lowrank import linears
 
@@ -75,6 +76,7 @@ class Intrinsic(Method):
     dim: int = 1000
     targets: tuple[str, ...] = ("q", "k", "v", "proj", "fc1", "fc2")
     seed: int = 0  # of the subspace
+    layer: int | None = omit_default(None)  # the only block, from 1; None: all of them
 
     family = "low-rank"
     paper = "Li et al. 2018, arXiv 1804.08838"
@@ -84,10 +86,15 @@ class Intrinsic(Method):
     def __post_init__(self) -> None:
         if self.dim < 1 or not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"dim = {self.dim} must be at least 1, and targets = {self.targets} name each once")
+        if self.layer is not None and self.layer < 1:
+            raise ValueError(f"layer = {self.layer} must be at least 1")
 
     def attach(self, net: ModelView) -> None:
         z = nn.Parameter(torch.zeros(self.dim))
-        slots = [slot for block in net.blocks for slot in linears(block, self.targets)]
+        if self.layer is not None and self.layer > len(net.blocks):
+            raise Incompatible(f"layer = {self.layer} of a backbone of {len(net.blocks)} blocks.")
+        blocks = net.blocks if self.layer is None else net.blocks[self.layer - 1 : self.layer]
+        slots = [slot for block in blocks for slot in linears(block, self.targets)]
         for number, slot in enumerate(slots):
             slot.add(Fastfood(z, slot.d_out, slot.d_in, 1_000_003 * self.seed + number))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import __version__
-from bench.cli import arguments, console, data, results, run, status, verify
+from bench.cli import arguments, console, data, dimension, results, run, status, verify
 from bench.cli.console import numbers, positive, print_rows, warn
 from bench.core.errors import BenchError
 
@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_launch(paper)
     arguments.add_out(paper)
 
+    dimension.add_parser(verb)
     results.add_parser(verb)
     status.add_parser(verb)
     verify.add_parser(verb)

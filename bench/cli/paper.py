@@ -15,6 +15,10 @@ from bench.core import recipes
 from bench.core.text import duration, table, terminal_width
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
     from bench.execution.request import RunRequest
     from bench.tools.published import Compared
 
@@ -35,7 +39,7 @@ def paper_command(args: argparse.Namespace) -> int:
     if args.what == "counts":
         return _counts(args)
     recipe = recipes.read(args.what)
-    return _show(recipe, args) if args.table else _run(recipe, args)
+    return show(recipe, args) if args.table else run(recipe, args)
 
 
 def _list() -> int:
@@ -62,7 +66,8 @@ def _requests(recipe: recipes.Recipe, args: argparse.Namespace) -> tuple[RunRequ
     )
 
 
-def _run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+def run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+    """Runs what a recipe lacks and shows it; with --dry-run says what it lacks."""
     from bench.cli.data import progress_line
     from bench.cli.progress import showing
     from bench.execution.planner import work_out
@@ -86,7 +91,7 @@ def _run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
     if detached:
         print(f"'{console.hint('status', args.out)}' shows how far they are; the same command with --table the table.")
         return 0
-    _show(recipe, args)
+    show(recipe, args)
     for end in ends:
         print(end.summary())
         for line in end.reasons():
@@ -94,23 +99,49 @@ def _run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
     return 2 if any(end.left_out for end in ends) else 0 if all(end.complete for end in ends) else 1
 
 
-def _show(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
-    """The table of what is in the results folder. Exit code 1 where a cell has no run."""
+def show(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+    """What a results folder has of a recipe. Exit code 1 where a cell has no run."""
     from bench import report
-    from bench.execution.recipes import table as recipe_table
-    from bench.report import paper_figure, papers
 
-    made = recipe_table(recipe, args.scale, report.load(args.out, console.warn).runs)
-    files = papers.write(recipe, made, args.scale, args.out)
-    if recipe.kind == "figure":
-        files += paper_figure.draw(recipe, made, papers.stem_of(recipe, args.scale, args.out))
+    runs = report.load(args.out, console.warn).runs
+    made, lines, files = (_dimensions if recipe.kind == "dimension" else _table)(recipe, args, runs)
     if args.csv:
         made.to_csv(sys.stdout, index=False, lineterminator="\n", float_format="%.10g")
     else:
         print(f"{recipe.item}: {recipe.title}")
-        print("\n".join([*papers.lines(recipe, made, args.scale, terminal_width()), "Files:"]))
-        print("\n".join(f"  {path}" for path in files))
+        print("\n".join([*lines, "Files:", *(f"  {path}" for path in files)]))
     return 1 if made["measured"].isna().any() else 0
+
+
+def _table(
+    recipe: recipes.Recipe, args: argparse.Namespace, runs: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str], list[Path]]:
+    """The table's cells, the lines that show it, and the files it was written to."""
+    from bench.execution.recipes import table as recipe_table
+    from bench.report import paper_figure, papers
+
+    made = recipe_table(recipe, args.scale, runs)
+    files = papers.write(recipe, made, args.scale, args.out)
+    if recipe.kind == "figure":
+        files += paper_figure.draw(recipe, made, papers.stem_of(recipe, args.scale, args.out))
+    return made, papers.lines(recipe, made, args.scale, terminal_width()), files
+
+
+def _dimensions(
+    recipe: recipes.Recipe, args: argparse.Namespace, runs: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str], list[Path]]:
+    """The same of a recipe that measures intrinsic dimensions."""
+    from bench.execution.dimension import adapted
+    from bench.execution.recipes import keys_of, parts
+    from bench.report import dimension, papers
+
+    made = dimension.shares(parts(recipe, args.scale, runs), keys_of(recipe, args.scale))
+    found = dimension.dimensions(made, recipe.share)
+    told = dimension.lines(found, recipe.share, adapted(recipe))
+    files = dimension.write(recipe, made, told, papers.stem_of(recipe, args.scale, args.out))
+    columns = dimension.cells(made)
+    rows = table([tuple(columns), *zip(*columns.values(), strict=True)], left=1, width=terminal_width())
+    return made, [*rows, "", *told, *papers.protocols_differ(recipe, args.scale)], files
 
 
 def _counts(args: argparse.Namespace) -> int:

@@ -36,16 +36,16 @@ class Row:
     budget: Annotated[int, Range(1)] = 1  # trains this many times the protocol's epochs
     store: Literal["delta", "model"] = "delta"  # what is kept of each task, of which storage is counted
     pocket: Mapping[str, Value] | None = None  # settings at pocket scale, where the paper's make no sense there
-    series: str = ""  # of a figure: the line that the row is a point of,
-    x: float | None = None  # and where it stands across
-    paper_only: bool = False  # left out at pocket scale, where it has too few neurons to start from
+    series: str = ""  # of a figure: the line that the row is a point of; of dimensions: the submodule,
+    x: float | None = None  # and where it stands across; of dimensions d, 0 for the head alone, none for the full score
+    paper_only: bool = False  # left out at pocket scale, which is too small for it
 
 
 @dataclass(frozen=True)
 class Recipe:
     title: str
     item: str  # "MiMi, table 1"
-    kind: Literal["table", "figure"]
+    kind: Literal["table", "figure", "dimension"]  # bench.report has papers, paper_figure and dimension
     suite: str
     backbone: str
     protocol: str
@@ -56,6 +56,7 @@ class Recipe:
     differences: tuple[str, ...] = ()  # between the paper's protocol and ours, that explain what differs
     missing: str = ""  # what of the item is not made
     across: str = ""  # of a figure: what x is
+    share: Annotated[float, Range(0, 1)] = 0.9  # of dimensions: of the full score, what the smallest d has to reach
     name: str = ""  # of its file
 
     def __post_init__(self) -> None:
@@ -66,6 +67,12 @@ class Recipe:
                 )
             if self.kind == "figure" and not (row.series and row.x and row.x > 0):
                 raise ValueError(f"{row.label}: a point of a figure needs series, and x above 0")
+            if self.kind == "dimension" and bool(row.series) != bool(row.x):
+                raise ValueError(
+                    f"{row.label}: a subspace has series and x above 0, the head alone x = 0, full neither"
+                )
+        if self.kind == "dimension" and sum(row.x is None for row in self.rows) != 1:
+            raise ValueError("of dimensions one row, without series and x, is the full score")
         known = {card.name.partition("/")[2] for card in configs.suite(self.suite).datasets}
         for key in self.datasets:
             if key not in known:

@@ -155,16 +155,24 @@ def table(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> pd.DataFrame:
     """
     from bench.report import papers
 
+    found = parts(recipe, scale, runs)
+    printed = [printed_cells(recipe, row) if scale == "paper" else {} for row, _ in found]
+    return papers.compare(recipe, found, printed, keys_of(recipe, scale))
+
+
+def parts(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> list[tuple[Row, pd.DataFrame]]:
+    """Every row with its runs among those of a results folder. Raises UsageError where they do not compare."""
+    from bench.report import papers
+
     suite = suite_of(recipe, scale)
-    keys = (
-        recipe.keys
-        if scale == "paper"
-        else tuple(card.name.partition("/")[2] for card in configs.suite(suite).datasets)
-    )
-    rows = wanted(recipe, scale)
-    parts = [
+    return [
         (each.row, papers.own_runs(runs, each.method, each.settings, each.backbone, each.protocol, suite))
-        for each in rows
+        for each in wanted(recipe, scale)
     ]
-    printed = [printed_cells(recipe, each.row) if scale == "paper" else {} for each in rows]
-    return papers.compare(recipe, parts, printed, keys)
+
+
+def keys_of(recipe: Recipe, scale: Scale) -> tuple[str, ...]:
+    """The recipe's datasets, "cifar10"."""
+    if scale == "paper":
+        return recipe.keys
+    return tuple(card.name.partition("/")[2] for card in configs.suite(POCKET).datasets)

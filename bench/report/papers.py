@@ -236,16 +236,24 @@ def _cell(line: pd.Series, scale: str) -> str:
 def _legend(recipe: Recipe, table: pd.DataFrame, scale: str) -> list[str]:
     if scale == "pocket":
         left = [row.label for row in recipe.rows if row.paper_only]
+        gone = [f"Left out, which this scale is too small for: {', '.join(left)}."] if left else []
+        return [*gone, *protocols_differ(recipe, scale)]
+    counts = table["verdict"].value_counts()
+    told = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "not printed")
+    found = ["printed / measured / difference; * the printed number lies outside the interval of ours."]
+    return [
+        *found,
+        *([f"{told}."] if told else []),
+        *protocols_differ(recipe, scale),
+        *([f"Not made: {recipe.missing}."] if recipe.missing else []),
+    ]
+
+
+def protocols_differ(recipe: Recipe, scale: str) -> list[str]:
+    """What stands between what is measured and what is printed."""
+    if scale == "pocket":
         return [
-            *([f"Left out, with too few neurons to start from: {', '.join(left)}."] if left else []),
             "At pocket scale: the paper's rows on the pocket suite and backbones, all with the protocol's epochs.",
             "Nothing here can be compared with what the paper prints.",
         ]
-    counts = table["verdict"].value_counts()
-    told = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "not printed")
-    found = ["printed / measured / difference; * the printed number lies outside the interval of ours.", f"{told}."]
-    return (
-        found
-        + [f"Protocols differ: {text}" for text in recipe.differences]
-        + ([f"Not made: {recipe.missing}."] if recipe.missing else [])
-    )
+    return [f"Protocols differ: {text}" for text in recipe.differences]

@@ -8,9 +8,9 @@ import torch
 from helpers.views import random_view
 from torch import nn
 
-from bench.core.errors import UsageError
+from bench.core.errors import Incompatible, UsageError
 from bench.models import registry
-from bench.models.method import attach, build
+from bench.models.method import attach, build, params
 from methods.intrinsic import Fastfood, hadamard
 
 
@@ -49,6 +49,16 @@ def test_all_weights_share_the_d_numbers_and_nothing_else_is_stored(backbone: st
     assert not torch.equal(signs[0], signs[2])  # a subspace of its own for each weight
 
 
+def test_a_layer_alone_is_measured_and_old_specs_stand() -> None:
+    net = random_view("pocket_vit")
+    attach(build(registry.load("intrinsic"), {"dim": 3, "targets": ("q", "fc1"), "layer": 2}, "intrinsic"), net)
+    assert len(net.pet) == 2
+    assert sorted(added.slot.label for added in net.added_modules.values()) == ["blocks.1.attn.q", "blocks.1.mlp.fc1"]
+    assert "layer" not in params(build(registry.load("intrinsic"), {}, "intrinsic"))
+    with pytest.raises(Incompatible, match="9 of a backbone of 6 blocks"):
+        attach(build(registry.load("intrinsic"), {"layer": 9}, "intrinsic"), random_view("pocket_vit"))
+
+
 def test_a_seed_gives_the_same_subspace_and_another_another() -> None:
     def delta(seed: int) -> torch.Tensor:
         return Fastfood(nn.Parameter(torch.ones(6)), 4, 4, seed).delta().detach()
@@ -72,7 +82,9 @@ def test_a_problem_of_twelve_constraints_needs_twelve_dimensions(d: int, solved:
     assert (left < 1e-8) == solved
 
 
-@pytest.mark.parametrize("settings", [{"dim": 0}, {"targets": ()}, {"targets": ("q", "q")}, {"targets": ("w",)}])
+@pytest.mark.parametrize(
+    "settings", [{"dim": 0}, {"targets": ()}, {"targets": ("q", "q")}, {"targets": ("w",)}, {"layer": 0}]
+)
 def test_wrong_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         attach(build(registry.load("intrinsic"), settings, "intrinsic"), random_view("pocket_vit"))
