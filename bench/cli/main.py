@@ -85,7 +85,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_method_settings(check)
 
     paper = verb("paper", paper_command, "tables of the papers: what is printed, against what is measured here")
-    paper.add_argument("what", metavar="list|counts|NAME|FILE.toml", help="a recipe; `bench paper list` shows all")
+    paper.add_argument(
+        "what", metavar="list|counts|costs|NAME|FILE.toml", help="a recipe; `bench paper list` shows all"
+    )
     paper.add_argument("--scale", choices=("paper", "pocket"), default="paper", help="pocket: the grid on a laptop")
     paper.add_argument("--table", action="store_true", help="run nothing: the table from what has been run")
     paper.add_argument("--dry-run", action="store_true", help="run nothing: what would be run")

@@ -38,6 +38,8 @@ def paper_command(args: argparse.Namespace) -> int:
         return _list()
     if args.what == "counts":
         return _counts(args)
+    if args.what == "costs":
+        return _costs()
     recipe = recipes.read(args.what)
     return show(recipe, args) if args.table else run(recipe, args)
 
@@ -158,6 +160,16 @@ def _counts(args: argparse.Namespace) -> int:
     else:
         _print_table(compared)
     return 1 if any(c.verdict == "unexplained" for c in compared) else 0
+
+
+def _costs() -> int:
+    """GFLOPs, megabytes and closed forms in print, against models of those settings. Exit code 1 where one is neither
+    met nor explained."""
+    from bench.tools import published_costs, published_formulas
+
+    compared = published_costs.compare()
+    print("\n".join([*published_costs.lines(compared), "", *published_formulas.lines()]))
+    return 1 if any(not (each.agrees or each.note) for each in compared) else 0
 
 
 def _write_csv(compared: Iterable[Compared]) -> None:

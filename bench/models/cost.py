@@ -31,9 +31,18 @@ def total_params(net: ModelView) -> int:
     return sum(p.numel() for p in net.model.parameters())
 
 
-@torch.no_grad()
 def compute(net: ModelView, size: int) -> Compute:
-    """Of one image's forward pass. Attention is computed unfused while counting, so that its products are seen."""
+    """Of one image's forward pass."""
+    counts = by_operator(net, size)
+    flops = sum(counts.values())
+    products = sum(counts.get(operator, 0) for operator in (torch.ops.aten.bmm, torch.ops.aten.baddbmm))
+    return Compute(macs=flops // 2, flops=flops, flops_linear_conv=flops - products)
+
+
+@torch.no_grad()
+def by_operator(net: ModelView, size: int) -> dict[object, int]:
+    """FLOPs of one image's forward pass, by operator of torch. Attention is computed unfused while counting, so that
+    its products are seen."""
     net.model.eval()
     fused = [m for m in net.model.modules() if getattr(m, "fused_attn", False)]
     for module in fused:
@@ -44,10 +53,7 @@ def compute(net: ModelView, size: int) -> Compute:
     finally:
         for module in fused:
             module.fused_attn = True  # type: ignore[assignment]
-    by_operator = counter.get_flop_counts()["Global"]
-    flops = sum(by_operator.values())
-    products = sum(by_operator.get(operator, 0) for operator in (torch.ops.aten.bmm, torch.ops.aten.baddbmm))
-    return Compute(macs=flops // 2, flops=flops, flops_linear_conv=flops - products)
+    return dict(counter.get_flop_counts()["Global"])
 
 
 def merged(method: Method, net: ModelView) -> ModelView | None:
