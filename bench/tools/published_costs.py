@@ -167,7 +167,7 @@ class _Elements(TorchDispatchMode):
     """Counts the elements that ptflops counts, below the level of modules: functional calls are seen too."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.norms = self.activations = self.biases = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -223,21 +223,18 @@ def lines(compared: Sequence[Compared]) -> list[str]:
 
 
 def _gflops_columns(compared: Sequence[Compared]) -> dict[str, list[str]]:
-    parts = {
-        "linears": lambda own: own.linears,
-        "convolutions": lambda own: own.convolutions,
-        "norms": lambda own: own.norms,
-        "activations, biases": lambda own: own.activations + own.biases,
-        "left out of print: attention": lambda own: own.attention,
-    }
+    names = ("linears", "convolutions", "norms", "activations, biases", "left out of print: attention")
+    rows = [_parts(one.operators) if one.operators else ("",) * len(names) for one in compared]
     return {
         **_numbers(compared, 3),
-        **{
-            name: [f"{2 * part(one.operators) / 1e9:.3f}" if one.operators else "" for one in compared]
-            for name, part in parts.items()
-        },
+        **{name: [row[index] for row in rows] for index, name in enumerate(names)},
         "what": [one.note or one.counted for one in compared],
     }
+
+
+def _parts(own: Operators) -> tuple[str, ...]:
+    counts = (own.linears, own.convolutions, own.norms, own.activations + own.biases, own.attention)
+    return tuple(f"{2 * count / 1e9:.3f}" for count in counts)
 
 
 def _storage_columns(compared: Sequence[Compared]) -> dict[str, list[str]]:
