@@ -46,6 +46,11 @@ class Dataset:
     def __post_init__(self) -> None:
         check_source(self.source, (*SHIPPED, "folder"))
 
+    @property
+    def key(self) -> str:
+        """Its name within the suite."""
+        return self.name.partition("/")[2]
+
 
 @dataclass(frozen=True)
 class SuiteCard:

@@ -73,7 +73,7 @@ class Recipe:
                 )
         if self.kind == "dimension" and sum(row.x is None for row in self.rows) != 1:
             raise ValueError("of dimensions one row, without series and x, is the full score")
-        known = {card.name.partition("/")[2] for card in configs.suite(self.suite).datasets}
+        known = {card.key for card in configs.suite(self.suite).datasets}
         for key in self.datasets:
             if key not in known:
                 raise ValueError(f"suite {self.suite} has no dataset {key!r}, but {', '.join(sorted(known))}")
@@ -82,7 +82,7 @@ class Recipe:
     @property
     def keys(self) -> tuple[str, ...]:
         """Its datasets, "cifar10"."""
-        every = tuple(card.name.partition("/")[2] for card in configs.suite(self.suite).datasets)
+        every = tuple(card.key for card in configs.suite(self.suite).datasets)
         return tuple(key for key in every if key in self.datasets) if self.datasets else every
 
     def backbone_of(self, row: Row) -> str:

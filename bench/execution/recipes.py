@@ -102,7 +102,7 @@ def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
     pass through it.
     """
     protocol = configs.protocol(recipe.protocol)
-    cards = [card for card in configs.suite(recipe.suite).datasets if card.name.partition("/")[2] in recipe.keys]
+    cards = [card for card in configs.suite(recipe.suite).datasets if card.key in recipe.keys]
     trials = max(1, len(protocol.search_lr)) * max(1, len(protocol.search_weight_decay))
     searched = (protocol.search_epochs or protocol.epochs) * trials if trials > 1 else 0
     total = 0.0
@@ -175,4 +175,4 @@ def keys_of(recipe: Recipe, scale: Scale) -> tuple[str, ...]:
     """The recipe's datasets, "cifar10"."""
     if scale == "paper":
         return recipe.keys
-    return tuple(card.name.partition("/")[2] for card in configs.suite(POCKET).datasets)
+    return tuple(card.key for card in configs.suite(POCKET).datasets)

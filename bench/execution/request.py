@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.core.configs import read_toml
 from bench.core.errors import UsageError
 from bench.core.schema import parse
 from bench.core.spec import Precision, Value
@@ -93,16 +93,11 @@ def read_request(path: Path, **changes: object) -> RunRequest:
     `changes` are fields that the caller gives instead; paths in the file are relative to it. Raises UsageError that
     lists every fault.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
+    data = read_toml(path)
     known = {f.name for f in dataclasses.fields(RunRequest)}
     for name in ("data", "plugins"):
-        if isinstance(data.get(name), list):
-            data[name] = [str(path.parent / item) if isinstance(item, str) else item for item in data[name]]
+        if isinstance(items := data.get(name), list):
+            data[name] = [str(path.parent / item) if isinstance(item, str) else item for item in items]
     for name in ("suite", "protocol"):
         if isinstance(value := data.get(name), str) and value.endswith(".toml"):
             data[name] = str(path.parent / value)

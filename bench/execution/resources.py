@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from bench.core.configs import read_toml
 from bench.core.errors import UsageError
 from bench.core.schema import parse, plain
 from bench.core.spec import RunSpec
@@ -67,12 +67,7 @@ def read_config(path: Path | None, executors: Sequence[str]) -> Config:
     """Raises UsageError that lists every fault; a table that is no executor's is one."""
     if path is None:
         return Config()
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
+    data = read_toml(path)
     tables = {name: data.pop(name) for name in executors if name in data}
     return parse(Config, {"executors": tables, **data}, str(path))
 

@@ -24,7 +24,7 @@ def of(suite: str) -> dict[str, dict[str, float]]:
     if suite not in configs.suite_names():
         return {}
     whole = configs.suite(suite)
-    cards = {card.name.partition("/")[2]: card for card in whole.datasets}
+    cards = {card.key: card for card in whole.datasets}
     pixels = {key: card.pixels_floor for key, card in cards.items() if card.pixels_floor is not None}
     if pixels.keys() != cards.keys():
         return {}

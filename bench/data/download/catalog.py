@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,10 +65,7 @@ class Plan:
 @cache
 def plans() -> Mapping[str, Plan]:
     path = configs.folder() / "downloads.toml"
-    return {
-        name: parse(Plan, table, f"{path.name} [{name}]")
-        for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items()
-    }
+    return {name: parse(Plan, table, f"{path.name} [{name}]") for name, table in configs.read_toml(path).items()}
 
 
 def plan(card: Dataset) -> Plan | None:
