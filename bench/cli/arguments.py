@@ -56,6 +56,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
     how.add_argument("--protocol", metavar="NAME|FILE.toml", help="default: the suite's own")
     how.add_argument("--epochs", type=positive, help="instead of the protocol's; the result is marked so")
     how.add_argument("--lr", type=float, metavar="RATE", help="the learning rate; the same")
+    how.add_argument("--shots", type=positive, metavar="K", help="images a class to train on; the same")
     how.add_argument("--precision", choices=("fp32", "bf16"), help="the same; default: the protocol's")
     how.add_argument("--weights", metavar="pretrained|random|FILE", help="default: pretrained")
     command.add_argument("--keep-delta", action="store_true", help="keep what is trained beside each record made now")
@@ -104,6 +105,7 @@ def request_of(args: argparse.Namespace) -> RunRequest:
         "epochs": args.epochs,
         "lr": args.lr,
         "precision": args.precision,
+        "shots": args.shots,
         "seeds": args.seeds,
         "limit": args.limit,
         "skip_missing": args.skip_missing or None,

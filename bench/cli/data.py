@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(verbs: Any) -> None:
-    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, prune")
+    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, texts, prune")
     kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -48,6 +48,11 @@ def add_parser(verbs: Any) -> None:
     shots.add_argument("--shots", type=positive, default=5, metavar="K", help="images a class; default: 5")
     shots.add_argument("--seeds", type=numbers, default=(0, 1, 2), metavar="0,1,2", help="default: 0,1,2")
     shots.add_argument("--out", type=Path, default=Path("shots"), metavar="DIR", help="default: shots")
+    texts = verb("texts", texts_command, "make the head that starts from the texts of the class names, with a CLIP")
+    texts.add_argument("--dataset", required=True, metavar="SUITE/NAME")
+    texts.add_argument("--backbone", required=True, metavar="NAME", help="whose runs it is for: TAG+projection")
+    texts.add_argument("--texts", required=True, type=Path, metavar="FILE.toml", help="names and templates")
+    texts.add_argument("--model", required=True, metavar="NAME|FOLDER", help="a CLIP of Hugging Face transformers")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
 
@@ -316,6 +321,20 @@ def shots_command(args: argparse.Namespace) -> int:
             drawn.save(path, train.names)
             count = f"{len(drawn.train)} train, {len(drawn.val)} validate"
             print(f"{path}  {count}, images {drawn.images_sha256[:16]}")
+    return 0
+
+
+def texts_command(args: argparse.Namespace) -> int:
+    from bench.core import configs
+    from bench.models import texts
+
+    card, said = configs.dataset(args.dataset), texts.read_texts(args.texts)
+    if len(said.names) != card.classes:
+        raise UsageError(f"{args.texts} names {len(said.names)} classes, {card.name} has {card.classes}.")
+    path = texts.place(data_root(args), card.name, args.backbone)
+    weight = texts.classifier(texts.transformers_encoder(args.model), said)
+    texts.write(path, weight, said, args.model)
+    print(f"{path}: {len(weight)} classes of {weight.shape[1]} features, {texts.digest(weight)}")
     return 0
 
 

@@ -136,6 +136,7 @@ class Provenance:
     seconds: Amount  # of the whole run, data and measures included; of the last attempt where there were several
     job: str | None = None  # of the batch system
     shots_sha256: Sha256 | None = None  # of the images drawn where the protocol draws some: as in `bench data shots`
+    texts_sha256: Sha256 | None = None  # of the zero-shot classifier, where the head starts as one
     harness_sha256: Sha256 | None = None  # of the code that can change numbers; absent in records of the first release
 
 

@@ -74,6 +74,9 @@ class Protocol:
     search_lr: tuple[float, ...] = omit_default(())  # tried on train, chosen on val, in ascending order
     search_weight_decay: tuple[float, ...] = omit_default(())
     search_epochs: int | None = omit_default(None)  # of one trial; None: `epochs`
+    head: Literal["drawn", "texts"] = omit_default(
+        "drawn"
+    )  # how it starts: at random, or as CLIP's zero-shot classifier
     rates: str | None = omit_default(None)  # lr is the one that datasets/rates.toml has for the method under this name
 
     def __post_init__(self) -> None:
@@ -93,7 +96,7 @@ Weights = Annotated[str, Pattern("pretrained|random|sha256:[0-9a-f]{16}", "pretr
 Fingerprint = Annotated[str, Pattern("([0-9a-f]{16,64})?", "a sha256 in hexadecimal digits")]
 
 
-CHANGES = ("epochs", "lr", "precision")  # fields of a protocol that a request may give in its place
+CHANGES = ("epochs", "lr", "precision", "shots")  # fields of a protocol that a request may give in its place
 
 
 def changed(protocol: Protocol, changes: Mapping[str, Value]) -> Protocol:

@@ -85,6 +85,11 @@ def make(
         for card, source in found.ready
         for name, method in methods
     ]
+    if protocol.head == "texts" and prepare:
+        from bench.training.setup import text_features
+
+        for job in {(job.card.name, job.spec.backbone): job for job in jobs}.values():
+            text_features(job)  # told before anything is run
     unique = tuple({job.spec.digest: job for job in jobs}.values())
     return Grid(unique, (*unfit, *found.refused), found.folders, found.summary)
 

@@ -41,6 +41,7 @@ class RunRequest:
     epochs: int | None = None  # instead of the protocol's
     lr: float | None = None  # instead of the protocol's
     precision: Precision | None = None  # instead of the protocol's
+    shots: int | None = None  # images a class to train on, instead of the protocol's
     seeds: tuple[int, ...] | None = None
     limit: int | None = None  # with `data`: images to train and validate on
     skip_missing: bool = False  # leave out datasets that are not on this machine
@@ -60,7 +61,7 @@ class RunRequest:
             )
         if self.limit is not None and not self.data:
             raise ValueError("limit goes with data: the datasets of a suite have fixed splits")
-        for name, least in (("epochs", 1), ("limit", 1)):
+        for name, least in (("epochs", 1), ("limit", 1), ("shots", 1)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name} = {value} must be at least {least}")
         if self.lr is not None and not 0 < self.lr < math.inf:

@@ -23,7 +23,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from bench.core.errors import UsageError, unknown
-from bench.models import cvt
+from bench.models import clip, cvt
 from bench.models.attention import choose_attention
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -107,9 +107,13 @@ def create(
             _load(model, WEIGHTS / f"{name}.safetensors", name)
     elif name in cvt.HUB:
         model = cvt.create(name, classes=classes, pretrained=weights == "pretrained")
+    elif name.endswith(clip.SUFFIX):
+        tag = clip.timm_tag(name)
+        _check_known(tag)
+        own = _timm_model(tag, None, image_size, pretrained=weights == "pretrained")
+        model = clip.keep_projection(own, classes, pretrained=weights == "pretrained")
     else:
-        if not timm.is_model(name.split(".")[0]):
-            raise unknown("backbone", name, [*POCKET, *cvt.HUB, *timm.list_models()])
+        _check_known(name)
         model = _timm_model(name, classes, image_size, pretrained=weights == "pretrained")
     if image_size not in (None, input_size(model)):
         own = input_size(model)
@@ -123,12 +127,19 @@ def create(
     return model.to(device).eval()
 
 
-def _timm_model(name: str, classes: int, image_size: int | None, *, pretrained: bool) -> nn.Module:
+def _check_known(tag: str) -> None:
+    if not timm.is_model(tag.split(".")[0]):
+        raise unknown("backbone", tag, [*POCKET, *cvt.HUB, *timm.list_models()])
+
+
+def _timm_model(name: str, classes: int | None, image_size: int | None, *, pretrained: bool) -> Any:
+    """With the head of its own weights where `classes` is None."""
     try:
         cfg = timm.get_pretrained_cfg(name)
         own = cfg.input_size[-1] if cfg else image_size
         other: dict[str, Any] = {} if image_size in (None, own) else {"img_size": image_size}
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes, **other)
+        head = {} if classes is None else {"num_classes": classes}
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **head, **other)
         if other:
             model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, image_size, image_size)}  # type: ignore[assignment, dict-item]
         return model

@@ -24,6 +24,7 @@ from torch import nn
 
 from bench.core.errors import UnsupportedBackbone
 from bench.models import prompts
+from bench.models.clip import ClipVisual
 from bench.models.cvt import Cvt
 from bench.models.view import Block, Branch, HookPoint, ModelView, Shape
 
@@ -114,6 +115,8 @@ VIT = Family(
     prompts=prompts.into_vit,
     attention_bias=True,
 )
+
+CLIP = dataclasses.replace(VIT, title="CLIP's image tower", model=ClipVisual)  # a ViT to every method
 
 SWIN = Family(
     name="swin",
@@ -209,7 +212,7 @@ SWIN_V2 = dataclasses.replace(  # x + norm(op(x)); positions are a function of c
     entries=("", "mlp"),
 )
 
-FAMILIES = (VIT, SWIN, SWIN_V2, EVA_02, EVA, CVT)
+FAMILIES = (VIT, CLIP, SWIN, SWIN_V2, EVA_02, EVA, CVT)
 
 
 def build_view(model: nn.Module) -> ModelView:

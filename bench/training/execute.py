@@ -26,7 +26,7 @@ from bench.training import inference, loop, metrics, provenance
 from bench.training.checkpoint import Checkpoints
 from bench.training.job import Job
 from bench.training.search import search
-from bench.training.setup import apply_split_rules, load_test, load_training, phases_of, prepare_model
+from bench.training.setup import apply_split_rules, load_test, load_training, phases_of, prepare_model, text_features
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in the messages of allocators, of accelerators and CPUs
 
@@ -75,7 +75,8 @@ def execute(
         return finish("failed", reason_of(error), failure=failure_of(error), log=log.name if log else None)
 
     try:
-        net, phases = prepare_model(job), phases_of(job.method, job.spec.protocol)
+        net = prepare_model(job)
+        phases_of(job.method, job.spec.protocol)  # refuses epochs that the method cannot divide
     except UsageError:
         raise
     except (Incompatible, UnsupportedBackbone) as error:
@@ -84,7 +85,7 @@ def execute(
         record = fail(error)
     else:
         try:
-            record = finish("done", None, **_run(job, net, len(phases), notes, files, kept, on_progress, checkpoints))
+            record = finish("done", None, **_run(job, net, notes, files, kept, on_progress, checkpoints))
         except (Exception, SystemExit) as error:
             record = fail(error)
     if store:
@@ -134,7 +135,6 @@ def failure_of(error: BaseException) -> Failure:
 def _run(
     job: Job,
     net: ModelView,
-    phases: int,
     notes: dict[str, str],
     files: dict[str, np.ndarray],
     kept: list[TunedModel],
@@ -145,6 +145,8 @@ def _run(
     size = protocol.image_size or backbones.input_size(net.model)
     notes["weights_sha256"] = backbones.weights_digest(net.model)
     notes["transform"] = f"RGB, resized to {size}x{size} (bicubic), mean/std {backbones.normalisation(net.model)}"
+    if protocol.head == "texts":
+        notes["texts_sha256"] = text_features(job).sha256
     whole = load_training(job, protocol, size)
     if protocol.shots is not None:
         notes["shots_sha256"] = fewshot.digest(fewshot.sample(whole.train.labels, protocol.shots, spec.seed))
@@ -181,7 +183,7 @@ def _run(
             inference_images_per_second=inference_rate,
             peak_bytes=peak,
         ),
-        "milestones": _milestones(trained, protocol, test, metric, size, score) if phases > 1 else (),
+        "milestones": _milestones(trained, protocol, test, metric, size, score) if len(trained.snapshots) > 1 else (),
         "epochs": trained.epochs,
         "trials": trials,
     }

@@ -29,6 +29,8 @@ from bench.training.job import Job
 from bench.training.setup import phases_of
 from bench.training.state import Best, Snapshot, TrainingState, resume, seeded
 
+ZERO_SHOT = "zero-shot"  # the milestone before training, where the head starts from texts
+
 
 class Diverged(BenchError):
     """The loss stopped being a number."""
@@ -47,7 +49,7 @@ class Progress:
 class Trained(TrainingOutcome):
     tuned: TunedModel  # as it is reported: at the end, or with the best validation score, as the protocol says
     reported: tuned_model.Snapshot  # the same
-    snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model
+    snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model; before them "zero-shot"
     val: float | None  # score of the reported model on the validation split, where that was not trained on
     epochs: tuple[Epoch, ...]
     params_with_grad: int  # parameters that received a non-zero gradient, head included
@@ -86,6 +88,8 @@ def fit(
     tuned.calibrate(batches)
     resumed = resume(tuned, checkpoints) if checkpoints else None
     run = resumed or TrainingState(tuned, seeded(seed))
+    if protocol.head == "texts" and resumed is None:
+        run.snapshots.append(Snapshot(ZERO_SHOT, 0, tuned.snapshot()))
     run.began = start
     total = sum(phase.epochs for phase in phases)
     while run.phase < len(phases):

@@ -43,6 +43,7 @@ def of(job: Job, notes: dict[str, str], started: datetime, seconds: float) -> Pr
         seconds=seconds,
         job=batch_job(),
         shots_sha256=notes.get("shots_sha256"),
+        texts_sha256=notes.get("texts_sha256"),
         harness_sha256=harness_digest(),
     )
 

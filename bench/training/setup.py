@@ -14,7 +14,7 @@ from bench.data import fewshot, ready
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
 from bench.data.splits import ArraySplit, Sealed, Splits, TrainingOutcome
-from bench.models import backbones
+from bench.models import backbones, texts
 from bench.models.families import build_view
 from bench.models.method import Method, Phase, attach
 from bench.models.view import ModelView
@@ -26,7 +26,7 @@ DEFAULT_VAL_SHARE = 0.2  # of each class, where the protocol needs a validation 
 
 
 def prepare_model(job: Job) -> ModelView:
-    """The backbone with its hook points, a head drawn from the "head" stream and the method attached.
+    """The backbone with its hook points, a head as the protocol starts it and the method attached.
 
     Raises Incompatible or UnsupportedBackbone where the method does not fit the backbone, BackboneChanged where it
     changed frozen tensors, UsageError where the weights cannot be had.
@@ -42,7 +42,10 @@ def prepare_model(job: Job) -> ModelView:
         precision=job.spec.protocol.precision,
     )
     net = build_view(model)
-    draw_head(net, stream(job.spec, "head"))
+    if job.spec.protocol.head == "texts":
+        head_from_texts(net, text_features(job).weight)
+    else:
+        draw_head(net, stream(job.spec, "head"))
     torch.manual_seed(stream(job.spec, "method"))
     before = frozen.digests(net.model, net.head)
     attach(job.method, net)
@@ -57,6 +60,24 @@ def draw_head(net: ModelView, seed: int) -> None:
     with torch.no_grad():
         net.head.weight.copy_(weight)
         net.head.bias.zero_()
+
+
+def text_features(job: Job) -> texts.Features:
+    """What the head starts as where the protocol starts it from texts. Raises UsageError where that is not here."""
+    return texts.read(job.data_root, job.card.name, job.spec.backbone, job.card.classes)
+
+
+@torch.no_grad()
+def head_from_texts(net: ModelView, weight: torch.Tensor) -> None:
+    """The zero-shot classifier (classes, D), biases zero. Raises UsageError where the head reads other features."""
+    if weight.shape != net.head.weight.shape:
+        rows, columns = net.head.weight.shape
+        raise UsageError(
+            f"The text features are {tuple(weight.shape)}, the head is ({rows}, {columns}): a head that starts from "
+            "texts reads CLIP's projection, and the backbone's name ends in +projection."
+        )
+    net.head.weight.copy_(weight)
+    net.head.bias.zero_()
 
 
 def phases_of(method: Method, protocol: Protocol) -> tuple[Phase, ...]:

@@ -284,3 +284,10 @@ def test_a_method_that_the_protocol_does_not_fit_is_left_out_and_the_others_run(
     assert main(["run", *asked, "--method", "mimi"]) == 2
     assert "cannot be divided" in capsys.readouterr().err
     assert main(["plan", *asked, "--method", "mimi", "--protocol", "mimi@v1"]) == 0  # there each cycle has its own
+
+
+def test_shots_are_part_of_the_question(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ask = ["plan", "--method", "linear_probe", "--dataset", "pocket/digits", "--seeds", "0", "--out", str(tmp_path)]
+    assert main([*ask, "--shots", "3", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (run["spec"]["protocol"]["shots"], run["spec"]["protocol"]["name"]) == (3, "pocket@v1+shots=3")

@@ -38,6 +38,8 @@ def test_a_changed_protocol_tells_by_its_name_what_it_was_and_what_it_was_given(
     assert changes_of(other.name) == (PROTOCOL.name, {"epochs": "7", "precision": "bf16"})
     assert dataclasses.replace(SPEC, protocol=other).digest != SPEC.digest
     assert changed(PROTOCOL, {"epochs": PROTOCOL.epochs, "precision": None}) == PROTOCOL
+    few = changed(PROTOCOL, {"shots": 3})
+    assert (few.shots, few.name) == (3, f"{PROTOCOL.name}+shots=3") and changes_of(few.name)[1] == {"shots": "3"}
     assert changes_of("mine+more@v1") == ("mine+more@v1", {})
 
 

@@ -18,7 +18,7 @@ from bench.tools import published
 from bench.tools.published import Compared, Row
 
 SWIN, SWIN_B = "swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224"
-VIT, CLIP = "vit_base_patch16_224", "vit_base_patch32_clip_quickgelu_224"
+VIT, CLIP = "vit_base_patch16_224", "vit_base_patch32_clip_quickgelu_224+projection"
 HEAD_100, HEAD_345, HEAD_ELEVATER = 100 * 769, 345 * 769, Decimal("29523.15")  # the last: 513 x 57.55
 RELEASED = "branches=mlp norm=true hidden=64 bias=true"  # PEViT's adapter
 
@@ -35,7 +35,7 @@ NAMED = [
     ("lora", "rank=4", CLIP, HEAD_ELEVATER, 176_979),
     ("compacter", "branches=mlp hidden=64 norm=true rule=fixed", CLIP, HEAD_ELEVATER, 77_907),
     ("kadaptation", "", CLIP, HEAD_ELEVATER, 79_699),
-    ("full", "", CLIP, HEAD_ELEVATER + 512 * 768, 87_878_739),  # and the projection to 512 features
+    ("full", "", CLIP, HEAD_ELEVATER, 87_878_739),  # the projection to 512 features among it
     ("linear_probe", "", CLIP, HEAD_ELEVATER, 29_523),
 ]
 
