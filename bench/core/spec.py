@@ -74,6 +74,7 @@ class Protocol:
     search_lr: tuple[float, ...] = omit_default(())  # tried on train, chosen on val, in ascending order
     search_weight_decay: tuple[float, ...] = omit_default(())
     search_epochs: int | None = omit_default(None)  # of one trial; None: `epochs`
+    val_target: float | None = omit_default(None)  # share of the first phase's score on val that later ones must reach
     head: Literal["drawn", "texts"] = omit_default(
         "drawn"
     )  # how it starts: at random, or as CLIP's zero-shot classifier
@@ -88,6 +89,10 @@ class Protocol:
             raise ValueError("shots must be at least 1")
         if self.lr <= 0 or not 0 <= self.warmup < 1:
             raise ValueError("lr must be positive and warmup lie in [0, 1)")
+        if self.val_target is not None and not 0 < self.val_target <= 1:
+            raise ValueError("val_target must lie between 0 and 1: it is a share of the first phase's score")
+        if self.val_target is not None and (self.train_on != "train" or self.choose != "last"):
+            raise ValueError("val_target needs train_on = 'train' and choose = 'last': each phase is judged at its end")
         if self.choose == "validation" and self.train_on == "train+val":
             raise ValueError("choose = 'validation' needs train_on = 'train': a chosen epoch must not train on val")
 

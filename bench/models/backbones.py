@@ -138,7 +138,7 @@ def _timm_model(name: str, classes: int | None, image_size: int | None, *, pretr
         cfg = timm.get_pretrained_cfg(name)
         own = cfg.input_size[-1] if cfg else image_size
         other: dict[str, Any] = {} if image_size in (None, own) else {"img_size": image_size}
-        head = {} if classes is None else {"num_classes": classes}
+        head: dict[str, Any] = {} if classes is None else {"num_classes": classes}
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **head, **other)
         if other:
             model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, image_size, image_size)}  # type: ignore[assignment, dict-item]

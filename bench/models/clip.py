@@ -11,7 +11,7 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models import vision_transformer
@@ -48,25 +48,26 @@ def keep_projection(model: VisionTransformer, classes: int, *, pretrained: bool)
 
     Raises UsageError where the head has a bias, which a projection has not.
     """
-    old, like = model.head, {"device": model.cls_token.device, "dtype": model.cls_token.dtype}
+    old, where = model.head, model.patch_embed.proj.weight.device
+    assert isinstance(old, nn.Linear)
     if pretrained and bool(old.bias.any()):
         raise UsageError("The head of these weights has a bias: it is a classifier, not CLIP's projection.")
     model.__class__ = ClipVisual  # its blocks and weights are what they were
     assert isinstance(model, ClipVisual)
-    model.projection = nn.Linear(old.in_features, old.out_features, bias=False, **like)
+    model.projection = nn.Linear(old.in_features, old.out_features, bias=False, device=where)
     with torch.no_grad():
         if pretrained:
             model.projection.weight.copy_(old.weight)
         else:
             nn.init.normal_(model.projection.weight, std=old.in_features**-0.5)  # a new head of timm's is zero
-    model.head = nn.Linear(old.out_features, classes, **like)
+    model.head = nn.Linear(old.out_features, classes, device=where)
     model.num_classes = classes
     return model
 
 
 def checkpoint_filter_fn(stored: dict[str, Tensor], model: nn.Module) -> dict[str, Any]:
     """The tensors of a file of timm, OpenAI or OpenCLIP at the model's image size; the head there is the projection."""
-    fitted = dict(vision_transformer.checkpoint_filter_fn(stored, model))
+    fitted = dict(vision_transformer.checkpoint_filter_fn(stored, cast(VisionTransformer, model)))
     if "projection.weight" not in fitted and "head.weight" in fitted:
         fitted["projection.weight"] = fitted["head.weight"]
     return fitted

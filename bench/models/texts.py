@@ -125,8 +125,9 @@ def transformers_encoder(name: str) -> Encode:
     except ImportError as error:
         raise UsageError("Texts need Hugging Face transformers: pip install 'petbench[cvt]'.") from error
     try:
-        model: Any = transformers.CLIPModel.from_pretrained(name).eval()
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
+        library: Any = transformers
+        model, tokenizer = library.CLIPModel.from_pretrained(name), library.AutoTokenizer.from_pretrained(name)
+        model.eval()
     except Exception as error:  # of whatever the hub or a folder leads to
         told = str(error).strip().partition("\n")[0][:160]
         raise UsageError(f"--model {name}: no CLIP could be loaded ({type(error).__name__}: {told}).") from error

@@ -49,7 +49,7 @@ class Progress:
 class Trained(TrainingOutcome):
     tuned: TunedModel  # as it is reported: at the end, or with the best validation score, as the protocol says
     reported: tuned_model.Snapshot  # the same
-    snapshots: tuple[Snapshot, ...]  # one for each phase; the last is the final model; before them "zero-shot"
+    snapshots: tuple[Snapshot, ...]  # one for each phase that counts; the last is the final model; first "zero-shot"
     val: float | None  # score of the reported model on the validation split, where that was not trained on
     epochs: tuple[Epoch, ...]
     params_with_grad: int  # parameters that received a non-zero gradient, head included
@@ -80,6 +80,10 @@ def fit(
     The backbone stays in eval mode throughout: no dropout, no drop-path; what a method adds is in training mode while
     it trains. Where nothing but the head trains, the features of the frozen backbone are computed once. With
     `checkpoints` a training that was cut goes on at the end of an epoch, and ends with the same bits on a CPU.
+
+    With the protocol's `val_target` a later phase whose score on the validation split, at its end, is lower than that
+    share of the first phase's ends the training, and the model of the phase before it is reported (Marouf et al. 2024,
+    section 3.2: the stopping criterion that it names beside a compression rate).
 
     Raises Diverged where the loss is no longer finite.
     """
@@ -115,6 +119,8 @@ def fit(
             on_progress(Progress(phase.name, len(run.epochs), total, loss, len(train) / seconds))
             if checkpoints and checkpoints.due() and run.epoch < phase.epochs:
                 run.save(checkpoints, optimizer)
+        if _misses_target(run, protocol):
+            break
         if run.phase < len(phases) - 1:
             run.snapshots.append(Snapshot(phase.name, len(run.epochs), tuned.snapshot()))
             run.best = None  # the next phase's model is another model
@@ -129,18 +135,18 @@ def fit(
     if not all(bool(p.isfinite().all()) for p in net.trainable_parameters().values()):
         raise Diverged("A trained weight is not finite at the end: training has diverged.")
     reported = run.best.model if run.best else run.snapshots[-1].model
-    if run.best:
+    if run.best or run.phase < len(phases):
         tuned.restore(reported)
     outcome = Trained(
         tuned=tuned,
         reported=reported,
         snapshots=tuple(run.snapshots),
-        val=run.best.score if run.best else run.epochs[-1].val,
+        val=run.best.score if run.best else run.epochs[run.snapshots[-1].epoch - 1].val,
         epochs=tuple(run.epochs),
         params_with_grad=sum(run.params_with_grad.values()),
         max_trainable_params=run.max_trainable_params,
         seconds=run.seconds(),
-        images=total * len(train),
+        images=len(run.epochs) * len(train),
     )
     return issue(outcome)
 
@@ -206,6 +212,17 @@ def _epoch(
         loss_sum += loss.detach() * len(index)
         run.step += 1
     return float(loss_sum) / images, lr
+
+
+def _misses_target(run: TrainingState, protocol: Protocol) -> bool:
+    """Whether the phase that has just ended scores too little on the validation split to be kept."""
+    if protocol.val_target is None or run.phase == 0:
+        return False
+    first = [epoch.val for epoch in run.epochs if epoch.phase == 0][-1]
+    last = run.epochs[-1].val
+    if first is None or last is None:
+        raise BenchError("val_target needs a validation split.")
+    return last < protocol.val_target * first
 
 
 def _loader(net: ModelView, train: ArraySplit, protocol: Protocol) -> BatchLoader:

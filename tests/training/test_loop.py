@@ -186,6 +186,38 @@ def test_the_best_validation_epoch_is_reported_where_the_protocol_says_so(monkey
     assert torch.equal(trained.snapshots[-1].model.tensors["head.weight"], heads[2])
 
 
+@pytest.mark.parametrize(
+    ("target", "scores", "kept"),
+    [
+        (0.9, [0.5, 0.8, 0.1, 0.73, 0.2, 0.71], 2),  # 0.71 < 0.9 x 0.8 = 0.72 <= 0.73; only ends of phases count
+        (0.9, [0.5, 0.8, 0.1, 0.70, 0.2, 0.99], 1),  # nothing is tried behind a phase that misses
+        (0.5, [0.5, 0.8, 0.1, 0.40, 0.2, 0.40], 3),  # the target itself is enough
+        (None, [0.5, 0.8, 0.1, 0.10, 0.2, 0.10], 3),
+    ],
+)
+def test_removals_stop_at_the_validation_target_and_the_last_model_that_met_it_is_reported(
+    target: float | None, scores: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, method = net_with("mimi")
+    left = iter(scores)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: next(left))
+    protocol = replace(SHORT, train_on="train", epochs=6, val_target=target)
+    trained = loop.fit(as_tuned(net, method), method.phases(6), protocol, DATA, DATA, seed=0)
+    assert sum(method.sizes(net).values()) == 192 >> (kept - 1)
+    assert [snapshot.name for snapshot in trained.snapshots] == [f"cycle {k}" for k in range(kept)]
+    assert trained.reported is trained.snapshots[-1].model and trained.val == scores[2 * kept - 1]
+    assert len(trained.epochs) == min(2 * kept + 2, 6) and trained.images == len(trained.epochs) * len(DATA)
+    for name, tensor in trained.tuned.delta().items():
+        assert torch.equal(tensor, trained.reported.tensors[name])
+
+
+def test_a_validation_target_needs_a_validation_split_that_is_not_trained_on() -> None:
+    with pytest.raises(ValueError, match="train_on = 'train'"):
+        replace(SHORT, val_target=0.9)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        replace(SHORT, train_on="train", val_target=1.5)
+
+
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     net, _ = net_with("linear_probe")
     with torch.no_grad():
