@@ -8,8 +8,7 @@ for W_q, W_k, W_v, the projection, fc1 and fc2 of every block; a matrix without 
 cross-entropy of the frozen model with its fresh head. sigma is the number of weights that A and B have, so that no more
 than tau are trained; `ease` divides it. tau is `budget` times the number of all these weights, 424,673 of ViT-B/16. B
 and V start at zero, so the model starts as the frozen one; A is Kaiming-uniform (a = sqrt 5). After training all merges
-into W exactly. `structure=adapter` (SPT-Adapter) puts y + W_2 gelu(W_1 x + b_1) + b_2 in the place of B A, W_2 and b_2
-zero at the start, which cannot be merged. The sensitive places are stored, four bytes each.
+into W exactly. The sensitive places are stored, four bytes each. This is SPT-LoRA; `spt_adapter` is SPT-Adapter.
 
 He, Cai, Zhang, Tao, Zhuang, "Sensitivity-Aware Visual Parameter-Efficient Fine-Tuning", ICCV 2023, arXiv 2303.08566,
 section 3: squared gradients as sensitivity, a threshold between the two kinds of tuning.
@@ -20,7 +19,6 @@ paths of the structured updates in training. Squares are of the gradients of `ba
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,19 +54,9 @@ class Entries(nn.Module):
         return W + self.dense(), b
 
 
-class Adapter(nn.Sequential):
-    """x -> W_2 gelu(W_1 x + b_1) + b_2"""
-
-    def __init__(self, d_in: int, d_out: int, rank: int) -> None:
-        super().__init__(nn.Linear(d_in, rank), nn.GELU(), nn.Linear(rank, d_out))
-        for parameter in self[2].parameters():
-            nn.init.zeros_(parameter)
-
-
 @dataclass(frozen=True)
 class SPT(Method):
     budget: float = 0.005  # tau, as a share of the weights of all linears of the blocks
-    structure: Literal["lora", "adapter"] = "lora"
     rank: int = 8
     ease: float = 1.0
     batches: int = 8  # of training data that tell the sensitivity
@@ -107,13 +95,12 @@ class SPT(Method):
                 slot.add(Entries(slot, index))
 
     def structured(self, slot: HookPoint) -> nn.Module:
-        if self.structure == "adapter":
-            return Adapter(slot.d_in, slot.d_out, self.rank)
+        """What a matrix with many sensitive weights gets."""
         return LowRank(slot.d_in, slot.d_out, self.rank, scale=1.0)
 
     def structured_size(self, slot: HookPoint) -> int:
-        biases = self.rank + slot.d_out if self.structure == "adapter" else 0
-        return self.rank * (slot.d_in + slot.d_out) + biases
+        """sigma: the number of its parameters."""
+        return self.rank * (slot.d_in + slot.d_out)
 
     def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
         for block in net.blocks:

@@ -8,6 +8,8 @@ import re
 import runpy
 import shlex
 import subprocess
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,25 @@ FOLDERS = ("bench", "methods", "datasets", "docs", "tests", "benchmarks", "plugi
 OLD = "CHANGELOG.md"  # tells of names that are gone
 
 
-def test_the_page_of_methods_is_the_one_their_files_give() -> None:
-    page = runpy.run_path(str(DOCS / "generate.py"))["page"]()
-    assert page == (DOCS / "methods.md").read_text(encoding="utf-8"), "run: python docs/generate.py"
+def test_the_pages_of_methods_are_those_their_files_give() -> None:
+    pages = runpy.run_path(str(DOCS / "generate.py"))["pages"]()
+    there = {path: path.read_text(encoding="utf-8") for path in [DOCS / "methods.md", *(DOCS / "method").glob("*.md")]}
+    assert set(pages) == set(there), "run: python docs/generate.py"
+    for path, page in pages.items():
+        assert page == there[path], f"{path.name} differs; run: python docs/generate.py"
+
+
+def test_the_papers_to_cite_are_those_that_the_methods_name() -> None:
+    cited = tomllib.loads((DOCS / "citations.toml").read_text(encoding="utf-8"))
+    named = {entry.paper for entry in registry.entries().values() if entry.paper}
+    assert set(cited) == {paper.partition("arXiv ")[2] or paper for paper in named}
+    for paper in named:
+        entry = cited[paper.partition("arXiv ")[2] or paper]
+        first = re.split(r" et al| and |,", paper)[0].removesuffix(" 2023")
+        assert first.split()[-1] in entry["authors"].split(", ")[0], paper
+        assert abs(entry["year"] - int(re.search(r" (20\d\d)\b", paper)[1])) <= 1, paper  # type: ignore[index]  # of a preprint
+        number = paper.partition("arXiv ")[2]
+        assert not number or 0 <= entry["year"] - 2000 - int(number[:2]) <= 2, paper
 
 
 def test_the_page_of_the_api_is_the_one_its_docstrings_give() -> None:
@@ -67,6 +85,7 @@ def mentioned(page: Path) -> list[list[str]]:
     return [re.sub(r"[\[\]]|\.\.\.", " ", line).split() for line in found]
 
 
+@cache
 def verbs_and_options() -> tuple[set[str], set[str]]:
     """Every verb, those of a verb too ("data fetch"), and every option of any of them."""
     verbs, options = set(), {"--help", "--version"}

@@ -22,7 +22,7 @@ from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
 from bench.tools import conformance
-from methods import da_vpt, spt
+from methods import da_vpt, spt_adapter
 
 VIT = "vit_base_patch16_224"
 IMAGES = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -122,7 +122,7 @@ def test_spt_adds_what_it_trains_to_these_weights(backbone: str) -> None:
 
 
 def test_spt_adapter_puts_bottlenecks_beside_the_sensitive_matrices() -> None:
-    method = make("spt", structure="adapter", budget=0.02, rank=2, batches=2, ease=1e9)  # all that has one
+    method = make("spt_adapter", budget=0.02, rank=2, batches=2, ease=1e9)  # wherever there is one sensitive weight
     net = randomised(calibrated(method, "pocket_vit"))
     m: Any = net.pet["blocks_1_attn_proj"]
     seen: list[Tensor] = []
@@ -134,7 +134,7 @@ def test_spt_adapter_puts_bottlenecks_beside_the_sensitive_matrices() -> None:
     hidden = F.gelu(x @ m[0].weight.T + m[0].bias)
     same(y, x @ W.T + b + hidden @ m[2].weight.T + m[2].bias)
     assert cost.merged(method, net) is None
-    start: Any = spt.Adapter(6, 5, 2)
+    start: Any = spt_adapter.Bottleneck(6, 5, 2)
     assert not start(torch.randn(3, 6)).any()
 
 
@@ -154,13 +154,17 @@ def test_spt_comes_back_from_a_file(tmp_path: Path) -> None:
     assert set(other.trainable_parameters()) == set(net.trainable_parameters())
 
 
-@pytest.mark.parametrize("structure", ["lora", "adapter"])
-def test_spt_keeps_its_promises_where_matrices_are_tuned_as_a_whole(structure: str) -> None:
-    method = make("spt", budget=0.02, rank=2, ease=5.0, structure=structure)
-    found = {check: fault for check, fault in conformance.run(method, "pocket_vit") if fault}
-    if structure == "adapter":
-        assert "merges is True, but the model does not" in str(found.pop("merging_is_exact"))
-    assert found == {}
+@pytest.mark.parametrize("name", ["spt", "spt_adapter"])
+def test_spt_keeps_its_promises_where_matrices_are_tuned_as_a_whole(name: str) -> None:
+    method = make(name, budget=0.02, rank=2, ease=5.0)
+    assert {check: fault for check, fault in conformance.run(method, "pocket_vit") if fault} == {}
+
+
+def test_the_threshold_of_spt_adapter_counts_the_biases() -> None:
+    slot = bare("pocket_vit").blocks[0].linear["fc1"]
+    sizes = [make(name, rank=2).structured_size(slot) for name in ("spt", "spt_adapter")]  # type: ignore[attr-defined]
+    assert sizes == [2 * (128 + 512), 2 * (128 + 512) + 2 + 512]
+    assert sizes[1] == sum(p.numel() for p in make("spt_adapter", rank=2).structured(slot).parameters())  # type: ignore[attr-defined]
 
 
 # DA-VPT ---------------------------------------------------------------------------------------------------------------

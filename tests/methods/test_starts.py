@@ -145,6 +145,7 @@ STARTS: dict[str, dict[str, Start]] = {
         **{"s1": ZERO, "s2": ZERO},
     },
     "spt": {"values": ZERO},
+    "spt_adapter": {"values": ZERO},
     "da_vpt": TOKENS,
     "lst": {
         **{f"down.{i}.{part}": default(128) for i in range(7) for part in LINEAR},

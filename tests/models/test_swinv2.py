@@ -98,6 +98,9 @@ def test_handles_change_nothing_and_tell_the_shape() -> None:
         (64, 4, (4, 4), 0)
     ] * 2
     assert (net.shape.side, net.shape.patch_norm, net.shape.merging_norms) == (4, True, (64,))
+    assert [[part.path for part in parts] for parts in net.merging] == [
+        ["layers.1.downsample.reduction", "layers.1.downsample.norm"]
+    ]
 
 
 def test_an_update_of_q_and_fc1_is_one_of_their_weights() -> None:
