@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from bench.execution.request import RunRequest
     from bench.tools.published import Compared
@@ -120,13 +121,31 @@ def _table(
 ) -> tuple[pd.DataFrame, list[str], list[Path]]:
     """The table's cells, the lines that show it, and the files it was written to."""
     from bench.execution.recipes import table as recipe_table
-    from bench.report import paper_figure, papers
+    from bench.report import papers, plots
 
     made = recipe_table(recipe, args.scale, runs)
     files = papers.write(recipe, made, args.scale, args.out)
-    if recipe.kind == "figure":
-        files += paper_figure.draw(recipe, made, papers.stem_of(recipe, args.scale, args.out))
+    if recipe.kind == "figure" and (figure := _figure(recipe, args, runs, made)) is not None:
+        files += plots.save(figure, papers.stem_of(recipe, args.scale, args.out))
     return made, papers.lines(recipe, made, args.scale, terminal_width()), files
+
+
+def _figure(recipe: recipes.Recipe, args: argparse.Namespace, runs: pd.DataFrame, made: pd.DataFrame) -> Figure | None:
+    """What a recipe shows; None where there is nothing to draw. `made` is its table."""
+    from bench.core.store import Store
+    from bench.execution.recipes import keys_of, parts
+    from bench.report import cycle_figures, paper_figure
+
+    if recipe.shows == "accuracy":
+        return paper_figure.figure_of(recipe, made)
+    if recipe.shows == "pe":
+        return paper_figure.efficiency(recipe, made)
+    found, keys = parts(recipe, args.scale, runs), keys_of(recipe, args.scale)
+    if recipe.shows == "loss":
+        wanted = {digest for _, own in found for digest in own["digest"]}
+        records = [record for record in Store(args.out).records(console.warn) if record.spec.digest in wanted]
+        return cycle_figures.losses(recipe, found, keys, {record.spec.digest: record.epochs for record in records})
+    return cycle_figures.neurons(recipe, found, keys, share=recipe.shows == "left")
 
 
 def _dimensions(

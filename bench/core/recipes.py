@@ -56,6 +56,7 @@ class Recipe:
     differences: tuple[str, ...] = ()  # between the paper's protocol and ours, that explain what differs
     missing: str = ""  # what of the item is not made
     across: str = ""  # of a figure: what x is
+    shows: Literal["accuracy", "neurons", "left", "loss", "pe"] = "accuracy"  # of a figure: left is neurons in %
     share: Annotated[float, Range(0, 1)] = 0.9  # of dimensions: of the full score, what the smallest d has to reach
     name: str = ""  # of its file
 
@@ -65,12 +66,16 @@ class Recipe:
                 raise ValueError(
                     f"{row.label}: a milestone is of a run whose epochs the method divides; leave out budget"
                 )
-            if self.kind == "figure" and not (row.series and row.x and row.x > 0):
+            if self.kind == "figure" and self.shows == "accuracy" and not (row.series and row.x and row.x > 0):
                 raise ValueError(f"{row.label}: a point of a figure needs series, and x above 0")
+            if self.kind == "figure" and self.shows in ("neurons", "left") and not row.milestone:
+                raise ValueError(f"{row.label}: neurons are shown at a milestone")
             if self.kind == "dimension" and bool(row.series) != bool(row.x):
                 raise ValueError(
                     f"{row.label}: a subspace has series and x above 0, the head alone x = 0, full neither"
                 )
+        if self.kind == "figure" and self.shows == "pe" and not {"accuracy", "params", "pe"} <= set(self.measures):
+            raise ValueError('a figure of PE needs measures = ["accuracy", "params", "pe"]')
         if self.kind == "dimension" and sum(row.x is None for row in self.rows) != 1:
             raise ValueError("of dimensions one row, without series and x, is the full score")
         known = {card.key for card in configs.suite(self.suite).datasets}

@@ -1,8 +1,7 @@
-"""A paper's figure of accuracy against a size: a line a series, printed beside measured, area by trained parameters."""
+"""A paper's figures of accuracy: against a size, a line a series, area by trained parameters; against trained
+parameters, colour by PE. Printed beside measured."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
@@ -11,16 +10,10 @@ from matplotlib.lines import Line2D
 
 from bench.core.recipes import Recipe
 from bench.report.looks import COLOURS
-from bench.report.plots import empty, save
+from bench.report.plots import empty
 
 PALETTE = (COLOURS["low-rank"], COLOURS["adapters"], COLOURS["prompts"], COLOURS["scale and shift"])
 AREAS = (30, 420)  # of the smallest and the largest point, square points
-
-
-def draw(recipe: Recipe, table: pd.DataFrame, path_stem: Path) -> list[Path]:
-    """PATH_STEM.png and .svg; none where nothing is printed or measured."""
-    figure = figure_of(recipe, table)
-    return [] if figure is None else save(figure, path_stem)
 
 
 def figure_of(recipe: Recipe, table: pd.DataFrame) -> Figure | None:
@@ -52,6 +45,42 @@ def figure_of(recipe: Recipe, table: pd.DataFrame) -> Figure | None:
         keys.append(Line2D([], [], color="0.3", label="measured here, area by parameters"))
     if len(printed):
         keys.append(Line2D([], [], color="0.3", ls="--", marker="o", mfc="white", label="printed"))
+    axes.legend(handles=keys, fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def efficiency(recipe: Recipe, table: pd.DataFrame) -> Figure | None:
+    """Mean accuracy against millions of trained parameters, every point coloured by its PE; squares are printed.
+
+    None where nothing is printed or measured.
+    """
+    means = table[table["dataset"] == "mean"].pivot_table(
+        index="row", columns="measure", values=["printed", "measured"], sort=False, dropna=False
+    )
+    kinds = [
+        (kind, mark, own)
+        for kind, mark in (("measured", "o"), ("printed", "s"))
+        if kind in means
+        and len(own := pd.DataFrame(means[kind]).reindex(columns=["params", "accuracy", "pe"]).dropna())
+    ]
+    if not kinds:
+        return None
+    every = pd.concat([own for *_, own in kinds])
+    colours = {"vmin": every["pe"].min(), "vmax": every["pe"].max(), "cmap": "viridis"}
+    figure = empty(7.2, 4.8)
+    axes = figure.add_subplot()
+    for _, mark, own in kinds:
+        drawn = axes.scatter(own["params"], own["accuracy"], c=own["pe"], marker=mark, s=60, **colours)
+        for name, line in own.iterrows():
+            place = (line["params"], line["accuracy"])
+            axes.annotate(f"{name}, {line['pe']:.3f}", place, (5, 3), textcoords="offset points", fontsize=7)
+    figure.colorbar(drawn, ax=axes, label="PE")
+    axes.set_xscale("log")
+    axes.set_xlabel("trained parameters in millions, head included")
+    axes.set_ylabel("accuracy in %, mean over datasets")
+    axes.set_title(f"{recipe.item}: {recipe.title}", fontsize=10, loc="left")
+    keys = [Line2D([], [], color="0.4", marker=mark, ls="", label=kind) for kind, mark, _ in kinds]
     axes.legend(handles=keys, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

@@ -10,7 +10,7 @@ import pytest
 from helpers.records import make
 
 from bench.core.recipes import Printed, Recipe, Row
-from bench.report import paper_figure, papers
+from bench.report import paper_figure, papers, plots
 from bench.report.frame import frame
 
 ROWS = tuple(Row(f"{s}, {x}", s.lower(), series=s, x=x) for s in ("Adapters", "MiMi") for x in (32.0, 64.0))
@@ -57,7 +57,9 @@ def test_without_a_run_only_what_is_printed_is_drawn() -> None:
 
 def test_the_files_are_a_table_and_two_pictures(tmp_path: Path) -> None:
     paths = papers.write(RECIPE, table(measured=True), "paper", tmp_path)
-    paths += paper_figure.draw(RECIPE, table(measured=True), papers.stem_of(RECIPE, "paper", tmp_path))
+    figure = paper_figure.figure_of(RECIPE, table(measured=True))
+    assert figure is not None
+    paths += plots.save(figure, papers.stem_of(RECIPE, "paper", tmp_path))
     assert [path.suffix for path in paths] == [".csv", ".md", ".png", ".svg"]
     assert "60 / 51.0 / -9.0\\*" in paths[1].read_text() or "60 / 51.0 / -9.0*" in paths[1].read_text()
     with pytest.raises(ValueError, match="needs series"):
