@@ -109,6 +109,8 @@ def told_apart(first: Dimension, found: Sequence[Dimension]) -> bool:
 def lines(found: Sequence[Dimension], bar: float, targets: Mapping[str, tuple[str, ...]]) -> list[str]:
     """What was found, in words. `targets`: where KAdaptation adapts, by submodule."""
     told = [_told(each, bar) for each in found]
+    if any(one.unmeasured for one in found):
+        return [*told, "KAdaptation: runs are missing, so no submodule is chosen yet."]
     best = chosen(found)
     if best is None:
         return [*told, "KAdaptation: no submodule has a lower dimension than all others, so none is chosen."]
@@ -122,7 +124,7 @@ def lines(found: Sequence[Dimension], bar: float, targets: Mapping[str, tuple[st
 def _told(one: Dimension, bar: float) -> str:
     missing = f"; runs are missing of d = {_list(one.unmeasured)}" if one.unmeasured else ""
     if one.smallest is None:
-        up_to = "none was measured" if one.largest_below is None else f"none up to {one.largest_below:g} does"
+        up_to = f"none up to {one.largest_below:g} does" if one.largest_below else "none was measured"
         return f"{one.submodule}: no d reaches {bar:.0%} of the full score, {up_to}{missing}."
     if one.smallest == 0:
         return f"{one.submodule}: 0, the head alone reaches {bar:.0%} of the full score{missing}."
