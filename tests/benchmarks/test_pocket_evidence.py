@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from bench.core import configs
 from bench.core.record import Record
 from bench.core.schema import parse
+from bench.core.store import Store
 from bench.data.readers import pocket as drawn
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +141,8 @@ def test_a_method_without_a_rate_is_told_and_left_out(
     assert script.main(["grid", "--method", "dtl,linear_probe", *small, "--out", str(tmp_path)]) == 0
     assert "pocket_swin: no rate was chosen for dtl; left out." in capsys.readouterr().out
     assert len(list((tmp_path / "runs").rglob("*.json"))) == 1
+
+
+def test_the_rates_are_those_that_the_committed_trials_choose() -> None:
+    trials = list(Store(ROOT / "results" / "pocket-rates").records())
+    assert script.choose(trials, script.TUNED_ON) == configs.rates()["pocket@v2"]
