@@ -25,15 +25,16 @@ from helpers.records import KEYS, PROVENANCE, make
 
 from bench import report
 from bench.cli.main import main
+from bench.core import configs
 from bench.core.record import Epoch, Record
 from bench.core.store import Store
-from bench.report import page
+from bench.report import floors, page
 from bench.report.aggregate import leaderboard
 from bench.report.columns import NAMED
 from bench.report.frame import frame
 from bench.report.standings import Standings, score_array
 
-POCKET = Path(__file__).parents[2] / "results" / "pocket-v1"
+POCKET, POCKET2 = (Path(__file__).parents[2] / "results" / name for name in ("pocket-v1", "pocket"))
 BACKBONE = "pocket_vit"
 
 
@@ -252,6 +253,24 @@ def test_filters_leave_the_rows_they_name(driver: Any, board: Path, part: report
     assert set(shown.column("")) == {"vpt_deep", "vpt_shallow"}
     shown = Page(driver, board, "backbone=pocket_swin&whole=1")
     assert "dtl" not in shown.column("") and len(shown.column("")) == 33
+
+
+def test_below_the_rows_stand_the_floors_of_the_datasets_ticked(driver: Any, tmp_path: Path) -> None:
+    path = tmp_path / "board.html"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["page", "--out", str(POCKET2), "--file", str(path)]) == 0
+    shown = Page(driver, path)
+    script = """return [...document.querySelectorAll('#board tfoot tr')].map((row) => [...row.children]
+        .map((cell) => cell.textContent).filter((text) => text))"""
+    keys = [key for members in configs.suite("pocket2").card.groups.values() for key in members]
+    for name, *cells in shown.run(script):
+        floor = floors.of("pocket2")[name]
+        asked = [floor["mean (groups)"], floor["mean (datasets)"], *(floor[key] for key in keys)]
+        assert numbers(cells) == pytest.approx(asked, abs=0.0501)
+    shown.click("dataset-digits")
+    chance = shown.run(script)[0]
+    flat = (100 / 16 + 5 * 100 / 8 + 100 / 6) / 7
+    assert chance[0] == "chance" and numbers(chance[2:3]) == pytest.approx([flat], abs=0.0501)
 
 
 def test_unticking_a_dataset_gives_the_mean_of_the_others(driver: Any, board: Path, part: report.Part) -> None:

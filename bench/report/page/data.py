@@ -1,6 +1,7 @@
 """What the page shows, as plain JSON: boards of backbones of rows of runs. The page does all arithmetic itself.
 
-boards      one a leaderboard (suite, protocol, weights): title, groups, headline, protocol, note, backbones
+boards      one a leaderboard (suite, protocol, weights): title, groups, headline, protocol, note, floors, backbones
+floors      what a suite's card says of chance and of raw pixels: name, accuracy in % by dataset
 backbones   name, weights, datasets seen in pretraining, rows
 rows        method, variant, family, hyper-parameters, whether it merges, runs
 runs        lists in the order of RUN; curves are lists of numbers, one an epoch
@@ -22,7 +23,7 @@ from bench.core import configs
 from bench.core.record import Provenance, Record
 from bench.core.schema import plain
 from bench.core.spec import changes_of
-from bench.report import Part, Report, ReportedPart
+from bench.report import Part, Report, ReportedPart, floors
 from bench.report.aggregate import NAMES
 from bench.report.columns import COLUMNS, MEASURES, measures_of_run
 from bench.report.frame import key_of, seen_in_pretraining
@@ -83,6 +84,10 @@ def _board(
         "protocol": {**plain(some.spec.protocol), "seeds": None},
         "tuned": bool(some.spec.protocol.search_lr),
         "note": part.note,
+        "floors": [
+            {"name": name, "values": [floor[key] for key in datasets(part.groups)]}
+            for name, floor in floors.of(part.suite).items()
+        ],
         "backbones": [
             _backbone(str(name), part, runs, records, families, provenance)
             for name, runs in part.runs.groupby("backbone", sort=True)

@@ -138,10 +138,23 @@ bench.table = (() => {
     }
   }
 
+  // What needs no network, below all rows: chance, and the pixels themselves.
+  function floors(cols) {
+    const [board, chosen] = [state.board(), state.chosen()];
+    const mean = (values, kind) => model.shares(board.groups, chosen, kind).reduce((sum, w, i) => sum + w * values[chosen[i]], 0);
+    const number = (c, values) => {
+      if (c.dataset !== undefined) return one(values[c.dataset]);
+      if (c.key === "mean") return one(mean(values, state.mean()));
+      return c.key in bench.main.MEANS ? one(mean(values, c.key)) : "";
+    };
+    return el("tfoot", {}, board.floors.map(({ name, values }) => el("tr", { class: "floor" },
+      el("th", { scope: "row", text: name }), cols.map((c) => el("td", { class: "number", text: number(c, values) })))));
+  }
+
   function draw() {
     const cols = columns();
     const rows = sorted(state.rows(), cols);
-    const table = el("table", { id: "board", class: "board" }, el("caption", { class: "unseen", text: bench.main.heading() }), head(cols), body(rows, cols));
+    const table = el("table", { id: "board", class: "board" }, el("caption", { class: "unseen", text: bench.main.heading() }), head(cols), body(rows, cols), floors(cols));
     if (state.get().published) overlay(table, rows, cols);
     const shown = state.shown();
     const notes = [
