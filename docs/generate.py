@@ -37,7 +37,10 @@ README, TESTS = ROOT / "README.md", ROOT / "tests" / "methods"
 MEASURED = ROOT / "results" / "pocket" / "leaderboards"
 RESULTS = MEASURED / "pocket2.csv"
 SHOWN = "pocket_vit_patch8"  # in the README, the rows of these methods
-ROWS = "full adapters fact_tk ssf bitfit mimi lora kadaptation compacter vpt_deep linear_probe".split()
+ROWS = (
+    *("full", "adapters", "fact_tk", "ssf", "bitfit", "mimi", "lora", "kadaptation", "compacter", "vpt_deep"),
+    "linear_probe",
+)
 TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
 COSTS = re.compile(rf"(^\| `({'|'.join(NAMED)})` \| .*\n)+", re.MULTILINE)  # the rows that say what a cost is
 BACKBONES = {"ViT-B/16": "vit_base_patch16_224", "Swin-T": "swin_tiny_patch4_window7_224"}
