@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from helpers import records
+from helpers import records, scripts
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -23,15 +21,7 @@ from bench.data.readers import pocket as drawn
 ROOT = Path(__file__).parents[2]
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_pocket", ROOT / "benchmarks" / "pocket.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = _script()
+script = scripts.load("pocket")
 
 
 def trial(method: str, key: str, lr: float, val: float | None) -> Record:
