@@ -324,6 +324,8 @@ def board_suite(dataset: str) -> str:
 
 
 def _parts(board: _Board, note: Callable[[pd.DataFrame], str]) -> list[Part]:
+    from bench.report.aggregate import mixtures
+
     kept, versions = _newest(board.runs)
     by_protocol = _by(kept, _protocol_labels(kept))
     by_protocol.sort(key=lambda item: (item[0].split("#")[0] != board.protocol, item[0]))
@@ -331,7 +333,7 @@ def _parts(board: _Board, note: Callable[[pd.DataFrame], str]) -> list[Part]:
     for rank, (protocol, followers) in enumerate(by_protocol):
         for weights, members in _by(followers, _weights_labels(followers)):
             more = [name for name in (protocol if rank else "", weights) if name]
-            text_below = " ".join(filter(None, (versions, note(members))))
+            text_below = " ".join(filter(None, (versions, note(members), mixtures(members))))
             name = text.file_name(*board.files, *more)
             found.append(Part(name, board.suite, board.title, board.groups, board.headline, members, text_below))
     return found
@@ -408,7 +410,7 @@ def _export(kind: Literal["csv", "markdown", "latex"], part: Part, backbone: str
         return tables.csv(table)
     if kind == "latex":
         return latex(table, runs, part.groups, part.headline, part.title)
-    return tables.markdown(table, runs, part.groups, part.headline, part.title) + floors.markdown(part.suite)
+    return tables.markdown(table, runs, part.groups, part.headline, part.title, part.note) + floors.markdown(part.suite)
 
 
 def _terminal(part: Part) -> list[str]:

@@ -24,6 +24,16 @@ COUNTS = ("coverage", "seeds", "failed", "skipped")
 ORIGIN = ("rule", "protocol", "weights")
 SEEN = "seen_in_pretraining"
 FIXED = (*NAMES, *MEANS, *RANKS, *COSTS, *COUNTS, *ORIGIN, SEEN)
+MIXED = {  # what changes numbers and no question names, by column of the frame
+    "method_sha256": "states of the method's code",
+    "harness_sha256": "states of the harness",
+    "weights_sha256": "weights of the backbone",
+    "transform": "transforms of images",
+    "torch": "versions of torch",
+    "device": "devices",
+    "dtype": "precisions",
+}
+OF_A_DATASET = ("weights_sha256", "transform")  # of which each dataset of a row has its own
 SPREAD = "std_"  # before a dataset's key: the standard deviation over its seeds
 
 
@@ -132,12 +142,30 @@ def _refuse_strangers(frame: pd.DataFrame, keys: tuple[str, ...]) -> None:
         raise UsageError(f"Records of {', '.join(strange)}, which the suite's groups do not name: {', '.join(keys)}.")
 
 
+def mixtures(frame: pd.DataFrame) -> str:
+    """What changes numbers and differs among the runs that a row averages, a sentence for each kind; empty without any.
+
+    Of runs made before a thing was recorded it is unknown, which is not the same as any that is known.
+    """
+    scored, sentences = frame[frame["score"].notna()], list[str]()
+    for column, things in MIXED.items():
+        row = [*NAMES, "dataset"] if column in OF_A_DATASET else list(NAMES)
+        count = scored.groupby(row)[column].nunique(dropna=False)
+        if methods := sorted({str(method) for method in count[count > 1].index.get_level_values("method")}):
+            sentences.append(f"Made with different {things}: the runs of {', '.join(methods)}.")
+    return " ".join(sentences)
+
+
 def refuse_mixtures(frame: pd.DataFrame, mixed: bool) -> None:
     """Raises UsageError where numbers that do not compare would stand in one table or be averaged in one cell."""
     for name, prints in frame.groupby("dataset")["fingerprint"]:
         if prints.nunique() > 1:
             fault = f"{prints.nunique()} fingerprints among the records: these are different data"
             raise UsageError(f"{name} has {fault}. Give each its own --out.")
+    for pair, texts in frame.groupby(["dataset", "backbone"])["texts_sha256"]:
+        if texts.nunique() > 1:
+            fault = f"{texts.nunique()} sets of texts among the records: their heads start from different classifiers"
+            raise UsageError(f"{' with '.join(map(str, pair))} has {fault}. Give each its own --out.")
     row = [*NAMES, "weights", "protocol", "protocol_digest"]
     for names, part in frame.groupby(row):
         title = " ".join(str(name) for name in list(names)[:3])

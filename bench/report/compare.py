@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.core.errors import UsageError
 from bench.report import statistics
-from bench.report.aggregate import leaderboard
+from bench.report.aggregate import MIXED, leaderboard
 from bench.report.cells import DASH, aligned, missing, one, three
 from bench.report.columns import NAMED
 from bench.report.standings import Groups, Headline, Standings, datasets, over_datasets, score_array
@@ -195,6 +195,10 @@ def _notes(stand: Standings, parts: Sequence[pd.DataFrame], labels: Sequence[str
     if devices[0] != devices[1]:
         names = " and on ".join(", ".join(sorted(names)) or "an unknown device" for names in devices)
         notes.append(f"Times and memory do not compare: they were measured on {names}.")
+    for column, things in MIXED.items():
+        of_each = [set(part.loc[part["score"].notna(), column].fillna("unknown")) for part in parts]
+        if column != "method_sha256" and of_each[0] != of_each[1]:
+            notes.append(f"Made with different {things}.")
     return notes
 
 

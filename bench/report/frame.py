@@ -21,7 +21,8 @@ IDENTITY = ("method", "version", "variant", "backbone", "weights", "protocol", "
 RUN = ("dataset", "fingerprint", "seed", "digest", "status", "reason", "rule", "metric", "score", "val")
 COST = (*MEASURES, "flops_counter")
 DEVICE = ("pretrained_on", "device", "device_name", "started", "seconds")
-MADE = ("code", "harness_sha256", "weights_sha256", "transform", "torch", "dtype")  # what changes numbers unasked
+# what changes numbers unasked
+MADE = ("code", "method_sha256", "harness_sha256", "weights_sha256", "texts_sha256", "transform", "torch", "dtype")
 PHASES = ("milestones",)  # as JSON, which few ask for: `milestones_of` reads it
 COLUMNS = IDENTITY + RUN + COST + DEVICE + MADE + PHASES
 NUMBERS = ("score", "val", *MEASURES, "seconds")
@@ -119,8 +120,10 @@ def row(record: Record) -> dict[str, Cell]:
         "started": provenance.started,
         "seconds": _number(provenance.seconds),
         "code": provenance.code,
+        "method_sha256": provenance.method_sha256,
         "harness_sha256": provenance.harness_sha256,
         "weights_sha256": provenance.weights_sha256 or None,
+        "texts_sha256": provenance.texts_sha256,
         "transform": provenance.transform or None,
         "torch": provenance.versions.get("torch"),
         "dtype": provenance.dtype,

@@ -115,6 +115,16 @@ def test_times_of_different_devices_do_not_compare() -> None:
     assert "Times and memory do not compare: they were measured on a cpu and on a gpu." in comparison.text()
 
 
+def test_what_two_rows_were_made_with_is_compared() -> None:
+    other = dataclasses.replace(PROVENANCE, harness_sha256="5" * 64)
+    found = [dataclasses.replace(r, provenance=other) if r.spec.method == "mimi" else r for r in records(scores())]
+    assert (
+        "Made with different states of the harness."
+        in compare(frame(found), GROUPS, "mean_datasets", "lora", "mimi").notes
+    )
+    assert compare(frame(records(scores())), GROUPS, "mean_datasets", "lora", "mimi").notes == ()
+
+
 def test_a_variant_is_named_after_its_method() -> None:
     runs = [make("lora", key, 0, 0.5, variant=variant) for key in KEYS for variant in ("", "rank=4", "rank=8")]
     table = frame(runs)

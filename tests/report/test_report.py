@@ -178,6 +178,37 @@ def test_what_cannot_stand_in_one_cell_is_always_refused(extra: Record, words: s
         board([*grid({"lora": [0.5]}), extra], mixed=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "things"),
+    [
+        ({"harness_sha256": "5" * 64}, "states of the harness"),
+        ({"method_sha256": "6" * 64}, "states of the method's code"),
+        ({"versions": {"torch": "2.6.0"}}, "versions of torch"),
+        ({"dtype": "bf16"}, "precisions"),
+        ({"device": "cuda"}, "devices"),
+        ({"transform": "another"}, "transforms of images"),
+        ({"weights_sha256": "7" * 64}, "weights of the backbone"),
+    ],
+)
+def test_a_row_that_averages_what_was_made_otherwise_says_so(changes: dict[str, Any], things: str) -> None:
+    same = grid({"lora": [0.5, 0.6], "bitfit": [0.4, 0.5]})
+    assert [part.note for part in parts(frame(same))] == [""]
+    other = make("lora", "digits", 2, 0.6)
+    other = dataclasses.replace(other, provenance=dataclasses.replace(other.provenance, **changes))
+    (part,) = parts(frame([*same, other]))
+    assert part.note == f"Made with different {things}: the runs of lora."
+
+
+def test_heads_that_start_from_different_texts_are_refused() -> None:
+    def from_texts(digit: str, seed: int) -> Record:
+        made = make("lora", "digits", seed, 0.5)
+        return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, texts_sha256=digit * 64))
+
+    board([from_texts("1", 0), from_texts("1", 1)])
+    with pytest.raises(UsageError, match="2 sets of texts among the records"):
+        board([from_texts("1", 0), from_texts("2", 1)], mixed=True)
+
+
 def test_a_frame_leaves_missing_what_is_missing() -> None:
     rows = frame([make("lora", "digits", 0, 0.5), make("lora", "digits", 1, None)])
     assert list(rows["status"]) == ["done", "failed"]
