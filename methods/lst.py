@@ -59,7 +59,7 @@ class LST(Method):
     reduction: int = 8  # r
     temperature: float = 0.1  # T
 
-    family = "other"
+    family = "side network"
     paper = "Sung et al. 2022, arXiv 2206.06522"
     supports = "vit eva eva02"
     identity_at_start = False

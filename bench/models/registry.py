@@ -31,6 +31,7 @@ ORDER = (
     "prompts",
     "scale and shift",
     "selection",
+    "side network",
     "other",
 )  # of families, in lists
 

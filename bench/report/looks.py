@@ -13,6 +13,7 @@ COLOURS = {
     "prompts": "#7a3a8c",
     "scale and shift": "#1d6b3a",
     "selection": "#006b6b",
+    "side network": "#8a1c4a",
     "other": "#8a5a00",
 }
 MARKERS = "os^DvPX<>phd8H*"

@@ -283,7 +283,12 @@ def test_what_a_cvt_has_not_is_refused() -> None:
 # The query convolution of the last layer touches the patches alone. Where a class token is all that the head sees,
 # nobody reads their queries: that convolution gets no gradient, and a method that trains it keeps a promise less.
 TOKEN = ("linear_probe", "lora", "adapters")  # these are checked with a class token too
-SMALLER = {"karst": {"kernels": 3}}  # for a network of width 8
+# for a network of width 8
+SMALLER: dict[str, dict[str, Any]] = {
+    "karst": {"kernels": 3},
+    "spt": {"budget": 0.05},
+    "spt_adapter": {"budget": 0.05},
+}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ bench.scatter = (() => {
   let [WIDTH, HEIGHT] = [900, 540]; // of the picture, in the pixels of the screen
   const FAMILIES = {
     baseline: ["#3d3d3d", "square"], adapters: ["#1b5e9b", "circle"], "low-rank": ["#b3400b", "triangle"],
-    prompts: ["#7a3a8c", "diamond"], "scale and shift": ["#1d6b3a", "down"], selection: ["#006b6b", "square"],
+    prompts: ["#7a3a8c", "diamond"], "scale and shift": ["#1d6b3a", "down"], selection: ["#006b6b", "square"], "side network": ["#8a1c4a", "triangle"],
     other: ["#8a5a00", "cross"],
   };
 
