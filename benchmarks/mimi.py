@@ -39,8 +39,9 @@ from bench.core.record import Record
 from bench.core.spec import Value
 from bench.core.store import Store
 from bench.execution.request import Launch
-from bench.models import backbones
+from bench.models import backbones, registry
 from bench.models.families import build_view
+from bench.models.method import build, params
 from bench.report.statistics import Estimate, weighted_mean
 
 ROOT = Path(__file__).parents[1]
@@ -95,13 +96,11 @@ def allocation() -> Experiment:
             mimi(size, removals, "local removal", scope="local"),
             mimi(size, removals, "random removal", score="random"),
         ]
-    rows += [Row("3 removals", f"adapters, {label}", "adapters", dict(s)) for label, s in _equal_parameters()]
+    rows += [  # about as large as MiMi is on a Swin, whose neurons survive where a block is narrow
+        Row("3 removals", "adapters, sigma 48", "adapters", {"sigma": 48}),
+        Row("3 removals", "adapters, one neuron each", "adapters", {"hidden": 1}),
+    ]
     return Experiment(SWIN, tuple(rows))
-
-
-def _equal_parameters() -> list[tuple[str, dict[str, Value]]]:
-    """Adapters about as large as MiMi is on a Swin, whose neurons survive where a block is narrow."""
-    return [("sigma 48", {"sigma": 48}), ("one neuron each", {"hidden": 1})]
 
 
 def rate() -> Experiment:
@@ -195,9 +194,6 @@ def table(experiment: Experiment, backbone: str, args: argparse.Namespace) -> li
 
 
 def own_records(row: Row, records: Sequence[Record], args: argparse.Namespace) -> list[Record]:
-    from bench.models import registry
-    from bench.models.method import build, params
-
     asked = params(build(registry.load(row.method, [PLUGIN]), row.settings, row.method))
     return [
         record
@@ -222,10 +218,10 @@ def weighted(scores: NDArray[np.float64]) -> Estimate:
 
 def neurons_by_stage(records: Sequence[Record], backbone: str) -> str:
     """The mean number of neurons in the adapters of every stage at the end; empty where none were removed."""
-    dims = build_view(backbones.create(backbone, classes=2, weights="random")).shape.dims
     ends = [dict(record.milestones[-1].sizes) for record in records if record.milestones]
     if not ends or not all(ends):
         return ""
+    dims = build_view(backbones.create(backbone, classes=2, weights="random")).shape.dims
     stages = list(dict.fromkeys(dims))
     totals = dict.fromkeys(stages, 0.0)
     for end in ends:

@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from bench.core.recipes import Recipe, Row
 from bench.core.record import Epoch
 from bench.report.frame import key_of, milestones_of
-from bench.report.looks import COLOURS
+from bench.report.looks import PALETTE
 from bench.report.plots import empty
 
 Parts = Sequence[tuple[Row, pd.DataFrame]]
-PALETTE = (COLOURS["low-rank"], COLOURS["adapters"], COLOURS["prompts"], COLOURS["scale and shift"])
 
 
 def neurons(recipe: Recipe, parts: Parts, keys: Sequence[str], *, share: bool) -> Figure | None:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from bench.core.recipes import Recipe, Row
 from bench.core.store import write_atomically
 from bench.report.cells import pipe
-from bench.report.looks import COLOURS
+from bench.report.looks import PALETTE
 from bench.report.papers import models
 from bench.report.plots import empty, save
 from bench.report.statistics import weighted_mean
@@ -32,7 +32,6 @@ Parts = Sequence[tuple[Row, pd.DataFrame]]
 
 HEAD, FULL = "head alone", "full"
 COLUMNS = ("submodule", "d", "measured", "share", "low", "high", "seeds")
-PALETTE = (COLOURS["low-rank"], COLOURS["adapters"], COLOURS["prompts"], COLOURS["scale and shift"])
 
 
 @dataclass(frozen=True)

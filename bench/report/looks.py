@@ -16,6 +16,12 @@ COLOURS = {
     "side network": "#8a1c4a",
     "other": "#8a5a00",
 }
+PALETTE = (
+    COLOURS["low-rank"],
+    COLOURS["adapters"],
+    COLOURS["prompts"],
+    COLOURS["scale and shift"],
+)  # of lines that are no methods
 MARKERS = "os^DvPX<>phd8H*"
 Families = Mapping[str, str]  # of every known method
 

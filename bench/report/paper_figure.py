@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.core.recipes import Recipe
-from bench.report.looks import COLOURS
+from bench.report.looks import PALETTE
 from bench.report.plots import empty
 
-PALETTE = (COLOURS["low-rank"], COLOURS["adapters"], COLOURS["prompts"], COLOURS["scale and shift"])
 AREAS = (30, 420)  # of the smallest and the largest point, square points
 
 
