@@ -10,7 +10,7 @@ gradients are those of the sum of squared logits.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -552,36 +552,45 @@ OF_PEFT: dict[str, tuple[dict[str, object], dict[str, object]]] = {  # settings 
 }
 
 
+def peft_model(name: str) -> Any:
+    """A pocket ViT with PEFT's adapters of a row."""
+    peft = pytest.importorskip("peft")
+    asked = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["qkv", "fc1"], **OF_PEFT[name][1])
+    return peft.get_peft_model(random_view("pocket_vit").model.float(), asked).double()
+
+
+def peft_layers(net: ModelView, theirs: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Of every adapted linear: our label, our module, the low-rank update in it, and PEFT's layer."""
+    for block in net.blocks:
+        for target, path in (("qkv", "attn.qkv"), ("fc1", "mlp.fc1")):
+            label = block.linear[target].label.replace(".", "_")
+            module: Any = net.pet[label]
+            layer = theirs.base_model.model.get_submodule(f"{block.path}.{path}")
+            yield label, module, getattr(module, "update", module), layer
+
+
 def from_peft(name: str) -> tuple[float, float]:
     """Of the logits and of the gradients, from those of PEFT with the same weights. PiSSA keeps its own start: there
     the layers of the two hold the same product, cut from the weight by a singular value decomposition in float32."""
-    peft = pytest.importorskip("peft")
-    settings, config = OF_PEFT[name]
-    asked = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["qkv", "fc1"], **config)
-    theirs = peft.get_peft_model(random_view("pocket_vit").model.float(), asked).double()
+    settings, theirs = OF_PEFT[name][0], peft_model(name)
     net = attached(make("lora", rank=4, alpha=6.0, targets=("qkv", "fc1"), **settings))
     net.model.float().double()  # PEFT takes a backbone in float32
     pairs, chance = list[tuple[Tensor, Tensor]](), torch.Generator().manual_seed(3)
-    for block in net.blocks:
-        for target, path in (("qkv", "attn.qkv"), ("fc1", "mlp.fc1")):
-            layer: Any = theirs.base_model.model.get_submodule(f"{block.path}.{path}")
-            label = block.linear[target].label.replace(".", "_")
-            module: Any = net.pet[label]
-            update = getattr(module, "update", module)
-            own = [(update.A, layer.lora_A["default"].weight), (update.B, layer.lora_B["default"].weight)]
-            if "magnitude" in settings:
-                extra: Any = net.pet[f"{label}x"]
-                own.append((extra.m, layer.lora_magnitude_vector["default"].weight))
-            with torch.no_grad():
-                if name == "lora start=pissa":
-                    module.A0.copy_(own[0][1])
-                    module.B0.copy_(own[1][1])
-                for mine, other in own:
-                    moved = 0.1 if name == "lora start=pissa" else 1.0  # away from where both started
-                    drawn = torch.rand(other.shape, dtype=other.dtype, generator=chance) + 0.5
-                    other.copy_(other * (1 - moved) + moved * drawn)
-                    mine.copy_(other)
-            pairs += own
+    for label, module, update, layer in peft_layers(net, theirs):
+        own = [(update.A, layer.lora_A["default"].weight), (update.B, layer.lora_B["default"].weight)]
+        if "magnitude" in settings:
+            extra: Any = net.pet[f"{label}x"]
+            own.append((extra.m, layer.lora_magnitude_vector["default"].weight))
+        with torch.no_grad():
+            if name == "lora start=pissa":
+                module.A0.copy_(own[0][1])
+                module.B0.copy_(own[1][1])
+            for mine, other in own:
+                moved = 0.1 if name == "lora start=pissa" else 1.0  # away from where both started
+                drawn = torch.rand(other.shape, dtype=other.dtype, generator=chance) + 0.5
+                other.copy_(other * (1 - moved) + moved * drawn)
+                mine.copy_(other)
+        pairs += own
     out = [model(IMAGES) for model in (net.model, theirs)]
     found = [torch.autograd.grad(each.square().sum(), [p[k] for p in pairs]) for k, each in enumerate(out)]
     return largest([out[0].detach()], [out[1].detach()]), largest(list(found[0]), list(found[1]))
@@ -595,31 +604,23 @@ def test_logits_and_gradients_are_those_of_hugging_face(name: str) -> None:
 def start_of_peft(name: str) -> float:
     """The largest difference of what has no chance in it at the start: B, magnitudes, the product that PiSSA cuts off.
     A is uniform within the same bound, and the logits are the backbone's."""
-    peft = pytest.importorskip("peft")
-    settings, config = OF_PEFT[name]
-    asked = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["qkv", "fc1"], **config)
-    theirs = peft.get_peft_model(random_view("pocket_vit").model.float(), asked).double()
+    settings, theirs = OF_PEFT[name][0], peft_model(name)
     net = copy.deepcopy(bare("pocket_vit"))
     attach(make("lora", rank=4, alpha=6.0, targets=("qkv", "fc1"), **settings), net)
     found = [
         largest([model(IMAGES).detach()], [bare("pocket_vit").model(IMAGES).detach()]) for model in (net.model, theirs)
     ]
-    for block in net.blocks:
-        for target, path in (("qkv", "attn.qkv"), ("fc1", "mlp.fc1")):
-            layer: Any = theirs.base_model.model.get_submodule(f"{block.path}.{path}")
-            label = block.linear[target].label.replace(".", "_")
-            module: Any = net.pet[label]
-            update = getattr(module, "update", module)
-            A, B = layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
-            if name == "lora start=pissa":
-                found.append(largest([(update.B @ update.A).detach()], [B @ A]))
-                continue
-            assert not B.any() and not update.B.any()
-            for each in (A, update.A.detach()):
-                assert 0.95 * 128**-0.5 < float(each.abs().max()) <= 128**-0.5 * (1 + 1e-6)
-            if "magnitude" in settings:
-                extra: Any = net.pet[f"{label}x"]
-                found.append(largest([extra.m.detach()], [layer.lora_magnitude_vector["default"].weight.detach()]))
+    for label, _, update, layer in peft_layers(net, theirs):
+        A, B = layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
+        if name == "lora start=pissa":
+            found.append(largest([(update.B @ update.A).detach()], [B @ A]))
+            continue
+        assert not B.any() and not update.B.any()
+        for each in (A, update.A.detach()):
+            assert 0.95 * 128**-0.5 < float(each.abs().max()) <= 128**-0.5 * (1 + 1e-6)
+        if "magnitude" in settings:
+            extra: Any = net.pet[f"{label}x"]
+            found.append(largest([extra.m.detach()], [layer.lora_magnitude_vector["default"].weight.detach()]))
     return max(found)
 
 
