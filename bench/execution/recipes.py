@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Scale = Literal["paper", "pocket"]
 POCKET, POCKET_SWIN = "pocket2", "pocket_swin_patch4"  # the suite of the scale that a laptop can run; a Swin for it
+POCKET_FEW = ("digits", "shapes_paint", "tilt")  # one of each group, for what the paper has on three datasets or fewer
 FLOPS_A_SECOND = 30e12  # of an accelerator at work: what `hours` assumes, under half of what an H100 has in fp32
 PASSES = 3  # forward and backward, in forward passes
 
@@ -42,12 +43,13 @@ def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest
         choice = MethodChoice(row.method, settings_of(row, scale))
         if choice not in choices:
             choices.append(choice)
-    suite, keys = (POCKET, ()) if scale == "pocket" else (recipe.suite, recipe.datasets)
+    suite = suite_of(recipe, scale)
+    whole = len(keys_of(recipe, scale)) == len(configs.suite(suite).datasets)
     return tuple(
         make_request(
             methods=tuple(choices),
-            suite=None if keys else suite,
-            datasets=tuple(f"{suite}/{key}" for key in keys),
+            suite=suite if whole else None,
+            datasets=() if whole else tuple(f"{suite}/{key}" for key in keys_of(recipe, scale)),
             backbones=(backbone,),
             protocol=None if scale == "pocket" else recipe.protocol,
             epochs=epochs,
@@ -172,7 +174,8 @@ def parts(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> list[tuple[Row, p
 
 
 def keys_of(recipe: Recipe, scale: Scale) -> tuple[str, ...]:
-    """The recipe's datasets, "cifar10"."""
+    """The recipe's datasets, "cifar10". At pocket scale the whole suite, or of few datasets one task of each group."""
     if scale == "paper":
         return recipe.keys
-    return tuple(card.key for card in configs.suite(POCKET).datasets)
+    every = tuple(card.key for card in configs.suite(POCKET).datasets)
+    return POCKET_FEW if len(recipe.keys) <= len(POCKET_FEW) else every

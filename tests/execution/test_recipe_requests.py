@@ -9,7 +9,7 @@ import pytest
 from bench.cli import paper
 from bench.core import configs, recipes
 from bench.core.recipes import Recipe, Row
-from bench.execution.recipes import FLOPS_A_SECOND, hours, requests, runs, wanted
+from bench.execution.recipes import FLOPS_A_SECOND, hours, keys_of, requests, runs, wanted
 from bench.execution.request import MethodChoice
 from bench.models import registry, static_cost
 from bench.models.method import build
@@ -34,9 +34,16 @@ def test_rows_of_one_budget_are_one_request_and_milestones_are_one_run() -> None
 
 
 def test_at_pocket_scale_every_row_has_the_protocols_epochs() -> None:
-    (one,) = requests(SMALL, "pocket", out="x")
+    (one,) = requests(dataclasses.replace(SMALL, datasets=()), "pocket", out="x")
     assert (one.suite, one.backbones, one.epochs, one.protocol) == ("pocket2", ("pocket_swin_patch4",), None, None)
     assert [choice.name for choice in one.methods] == ["full", "adapters", "mimi"]
+
+
+def test_of_few_datasets_the_pocket_scale_has_one_task_of_each_group() -> None:
+    (one,) = requests(SMALL, "pocket", out="x")
+    assert one.suite is None and one.datasets == tuple(f"pocket2/{key}" for key in keys_of(SMALL, "pocket"))
+    groups = configs.suite("pocket2").card.groups.values()
+    assert [len(set(group) & set(keys_of(SMALL, "pocket"))) for group in groups] == [1, 1, 1]
 
 
 def test_the_names_of_a_rows_runs_are_those_of_the_specs_that_it_asks_for() -> None:
