@@ -83,7 +83,12 @@ def _costs(cost: Cost) -> Iterator[str]:
     merged = f"{cost.merged.flops / 1e9:.4f} merged" if cost.merged else "cannot be merged"
     yield f"  GFLOPs an image  {cost.unmerged.flops / 1e9:.4f} unmerged, {merged}"
     yield f"  storage          {stored.with_head:,} bytes, {stored.without_head:,} without head"
+    if cost.train_bytes is not None and cost.inference_bytes is not None:
+        held = f"{cost.train_bytes / 1e6:.1f} MB by a step of training, {cost.inference_bytes / 1e6:.1f} MB by an image"
+        yield f"  memory           {held} scored, in tensors"
     speed = f"{cost.train_images_per_second:.0f} images/s trained, {cost.inference_images_per_second:.0f} tested"
+    if cost.merged_images_per_second is not None:
+        speed += f", {cost.merged_images_per_second:.0f} merged"
     memory = f", {cost.peak_bytes / 1e9:.2f} GB of accelerator memory" if cost.peak_bytes else ""
     yield f"  speed            {speed}, {cost.train_seconds:.1f} s of training{memory}"
 

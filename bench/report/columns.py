@@ -46,7 +46,11 @@ RUN_MEASURES: Mapping[str, Callable[[Cost], float | None]] = {
     "train_seconds": lambda cost: cost.train_seconds,
     "train_images_per_second": lambda cost: cost.train_images_per_second,
     "inference_images_per_second": lambda cost: cost.inference_images_per_second,
+    "merged_images_per_second": lambda cost: cost.merged_images_per_second,
+    "train_bytes": lambda cost: cost.train_bytes,
+    "inference_bytes": lambda cost: cost.inference_bytes,
     "peak_bytes": lambda cost: cost.peak_bytes,
+    "peak_inference_bytes": lambda cost: cost.peak_inference_bytes,
 }
 MEASURES = (*MODEL_MEASURES, *RUN_MEASURES)  # as columns of the long frame
 
@@ -152,6 +156,11 @@ COLUMNS = (
         axis="stored megabytes, without head",
     ),
     Column(
+        "bits_per_parameter",
+        lambda of: 8 * of["storage_without_head"] / of["params_deployed"] if of["params_deployed"] else math.nan,
+        "bits of that file without the head for each of its trainable parameters, the file's own header included",
+    ),
+    Column(
         "train_seconds",
         lambda of: of["train_seconds"],
         "seconds of training; times and memory compare on one device alone",
@@ -168,7 +177,27 @@ COLUMNS = (
         "images a second in testing",
         more_is_better=True,
     ),
+    Column(
+        "merged_images_per_second",
+        lambda of: of["merged_images_per_second"],
+        "the same with the method merged into the backbone, of 1,000 test images at most",
+        more_is_better=True,
+    ),
+    Column(
+        "train_mb",
+        lambda of: of["train_bytes"] / 1e6,
+        "1e6 bytes of weights, gradients, optimiser state and what one batch's forward pass keeps for the backward "
+        "pass, counted tensor by tensor: the same on every device",
+        axis="megabytes that a step of training holds",
+    ),
+    Column(
+        "inference_mb",
+        lambda of: of["inference_bytes"] / 1e6,
+        "1e6 bytes of weights and of the tensors alive at one time, at most, while one image is scored, nothing merged",
+        axis="megabytes while one image is scored",
+    ),
     Column("peak_mb", lambda of: of["peak_bytes"] / 1e6, "1e6 bytes of accelerator memory, at most, while training"),
+    Column("peak_inference_mb", lambda of: of["peak_inference_bytes"] / 1e6, "the same while testing"),
     Column(
         "pe",
         lambda of: pe(of["score"], _trained(of)),

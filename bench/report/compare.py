@@ -16,8 +16,15 @@ from bench.report.columns import NAMED
 from bench.report.standings import Groups, Headline, Standings, datasets, over_datasets, score_array
 from bench.report.statistics import Estimate, WinTieLoss
 
-TIMES = ("train_seconds", "train_images_per_second", "inference_images_per_second", "peak_mb")
-SHOWN = ("params_trained", "gflops_unmerged", "gflops_merged", "storage_mb", *TIMES)
+OF_DEVICE = (
+    "train_seconds",
+    "train_images_per_second",
+    "inference_images_per_second",
+    "merged_images_per_second",
+    "peak_mb",
+    "peak_inference_mb",
+)
+SHOWN = ("params_trained", "gflops_unmerged", "gflops_merged", "storage_mb", "train_mb", "inference_mb", *OF_DEVICE)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bench.core.spec import Protocol
 from bench.core.store import Store, write_atomically
 from bench.data import fewshot
 from bench.data.splits import ArraySplit
-from bench.models import backbones, cost
+from bench.models import backbones, cost, memory
 from bench.models.method import variant
 from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
@@ -28,6 +28,8 @@ from bench.training.job import Job
 from bench.training.search import search
 from bench.training.setup import apply_split_rules, load_test, load_training, phases_of, prepare_model, text_features
 
+TIMED = 1000  # test images, at most, on which the merged model is timed
+MOMENTS = {"adamw": 2, "sgd": 1}  # numbers that an optimiser keeps for each trained one
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in the messages of allocators, of accelerators and CPUs
 
 
@@ -154,15 +156,16 @@ def _run(
     splits = apply_split_rules(whole, protocol, spec.seed)
     held_out = protocol.train_on == "train"
     train = splits.train if held_out else splits.train + splits.val
-    if job.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    _restart_peak(job)
     trained = loop.fit_job(job, net, protocol, train, splits.val if held_out else None, on_progress, checkpoints)
-    peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else None
+    peak = _peak(job)
 
     test, metric, view = load_test(job, protocol, size, trained), job.card.metric, trained.tuned.view
+    _restart_peak(job)
     begin = time.perf_counter()
     logits = inference.predict(view, test, protocol.precision)
     inference_rate = len(test) / (time.perf_counter() - begin)
+    inference_peak = _peak(job)
     files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
     if job.keep_delta:
         kept.append(trained.tuned)
@@ -182,6 +185,10 @@ def _run(
             train_images_per_second=trained.images_per_second,
             inference_images_per_second=inference_rate,
             peak_bytes=peak,
+            peak_inference_bytes=inference_peak,
+            train_bytes=_train_bytes(trained, protocol, size),
+            inference_bytes=_inference_bytes(view, protocol, size),
+            merged_images_per_second=_images_per_second(merged, test, protocol) if merged else None,
         ),
         "milestones": _milestones(trained, protocol, test, metric, size, score) if len(trained.snapshots) > 1 else (),
         "epochs": trained.epochs,
@@ -223,6 +230,39 @@ def _params(trained: loop.Trained) -> Params:
         total=cost.total_params(view),
         with_gradient=trained.params_with_grad,
     )
+
+
+def _restart_peak(job: Job) -> None:
+    if job.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak(job: Job) -> int | None:
+    """Bytes of an accelerator's memory, at most, since `_restart_peak`."""
+    return torch.cuda.max_memory_allocated() if job.device == "cuda" else None
+
+
+def _train_bytes(trained: loop.Trained, protocol: Protocol, size: int) -> int:
+    """Of the phase that needs most: a method may prune. The model is left as it is reported."""
+    tuned, found = trained.tuned, []
+    for snapshot in trained.snapshots:
+        tuned.restore(snapshot.model)
+        with inference.autocast(tuned.view, protocol.precision):
+            found.append(memory.training(tuned.view, size, protocol.batch_size, MOMENTS[protocol.optimizer]))
+    tuned.restore(trained.reported)
+    return max(found)
+
+
+def _inference_bytes(view: ModelView, protocol: Protocol, size: int) -> int:
+    with inference.autocast(view, protocol.precision):
+        return memory.inference(view, size)
+
+
+def _images_per_second(view: ModelView, test: ArraySplit, protocol: Protocol) -> float:
+    few = test.take(np.arange(min(TIMED, len(test))))
+    begin = time.perf_counter()
+    inference.predict(view, few, protocol.precision)
+    return len(few) / (time.perf_counter() - begin)
 
 
 def _deployed(view: ModelView) -> int:

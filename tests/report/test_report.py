@@ -88,8 +88,9 @@ def test_columns_stand_in_their_order() -> None:
     assert names[3:11] == list(KEYS)
     rest = "mean_datasets mean_groups ci95_low ci95_high bound_low bound_high tie_group rank_best rank_worst ties_over"
     rest += " params_method params_deployed params_head params_trained trained_percent"
-    rest += " gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head"
-    rest += " train_seconds train_images_per_second inference_images_per_second peak_mb pe"
+    rest += " gflops_unmerged gflops_merged gflops_linear_conv storage_mb storage_mb_without_head bits_per_parameter"
+    rest += " train_seconds train_images_per_second inference_images_per_second merged_images_per_second"
+    rest += " train_mb inference_mb peak_mb peak_inference_mb pe"
     rest += " coverage seeds failed skipped rule protocol weights"
     assert " ".join(names[11:]) == " ".join([rest, *(f"std_{key}" for key in KEYS)])
 
@@ -100,8 +101,13 @@ def test_costs_are_means_over_datasets_in_their_units() -> None:
         make("mimi", key, 0, 0.5, trained=10_000, head=head, deployed=4_000, flops=3 * 10**9, merged=10**9)
         for key, head in heads.items()
     ]
-    row = board(records).iloc[0]
+    measured = {"train_bytes": 5 * 10**6, "inference_bytes": 4 * 10**6, "merged_images_per_second": 300.0}
+    costs = [dataclasses.replace(record.cost, **measured) for record in records if record.cost]
+    row = board([dataclasses.replace(record, cost=cost) for record, cost in zip(records, costs, strict=True)]).iloc[0]
     assert (row["params_method"], row["params_deployed"], row["params_head"]) == (10_000, 4_000, 450)
+    assert (row["train_mb"], row["inference_mb"], row["merged_images_per_second"]) == (5, 4, 300)
+    assert math.isnan(row["peak_mb"]) and math.isnan(row["peak_inference_mb"])  # no accelerator
+    assert row["bits_per_parameter"] == 8 * 10 * 4_000 / 4_000  # the stored bytes are those of 10,000 numbers
     assert row["params_trained"] == 4_450  # what is left of the method, and the head
     assert row["trained_percent"] == pytest.approx(0.445)
     assert (row["gflops_unmerged"], row["gflops_merged"]) == (3, 1)
@@ -225,7 +231,7 @@ def test_the_same_records_in_any_order_give_the_same_bytes(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(frame(records), frame(records[::-1]))
     read = pd.read_csv(tmp_path / "one.csv")
     assert read.loc[1, "digits"] == pytest.approx((51.2345 + 61 + 70) / 3, abs=1e-4)
-    assert read.select_dtypes("number").shape[1] == 8 + 6 + 3 + 15 + 4 + 8  # no strings in numeric columns
+    assert read.select_dtypes("number").shape[1] == 8 + 6 + 3 + 20 + 4 + 8  # no strings in numeric columns
 
 
 def test_a_page_shows_the_best_the_failed_and_why() -> None:

@@ -15,7 +15,7 @@ from bench.core.spec import stream
 from bench.core.store import Store
 from bench.data.readers import folder
 from bench.data.splits import ArraySplit, Sealed
-from bench.models import backbones, registry
+from bench.models import backbones, memory, registry
 from bench.models.method import Method
 from bench.models.registry import load
 from bench.models.view import ModelView
@@ -41,6 +41,11 @@ def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: fold
     params = record.cost.params
     assert params.with_gradient == params.method + params.head
     assert (record.cost.merged == record.cost.unmerged) == (name != "mimi")
+    assert (record.cost.merged_images_per_second is None) == (name == "mimi")
+    start, batch = prepare_model(asked), asked.spec.protocol.batch_size  # before anything is pruned: at its largest
+    assert record.cost.train_bytes == memory.training(start, 32, batch, moments=2)
+    assert record.cost.inference_bytes is not None
+    assert (record.cost.inference_bytes < memory.inference(start, 32)) == (name == "mimi")  # as it is deployed
     if name == "mimi":
         assert [sum(m.sizes.values()) for m in record.milestones] == [
             sum(record.milestones[0].sizes.values()) >> k for k in range(3)

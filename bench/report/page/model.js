@@ -18,10 +18,15 @@ bench.model = (() => {
     gflops_linear_conv: { label: "GFLOPs, papers' count", of: (of) => of.flops_linear_conv / 1e9, show: "three" },
     storage_mb: { label: "stored MB", of: (of) => of.storage_with_head / 1e6, show: "three" },
     storage_mb_without_head: { label: "stored MB, no head", of: (of) => of.storage_without_head / 1e6, show: "three" },
+    bits_per_parameter: { label: "stored bits a parameter", of: (of) => (8 * of.storage_without_head) / of.params_deployed, show: "three" },
     train_seconds: { label: "training s", of: (of) => of.train_seconds, show: "three" },
     train_images_per_second: { label: "training images/s", of: (of) => of.train_images_per_second, show: "three", more: true },
     inference_images_per_second: { label: "inference images/s", of: (of) => of.inference_images_per_second, show: "three", more: true },
+    merged_images_per_second: { label: "inference images/s, merged", of: (of) => of.merged_images_per_second, show: "three", more: true },
+    train_mb: { label: "training holds MB", of: (of) => of.train_bytes / 1e6, show: "three" },
+    inference_mb: { label: "inference holds MB", of: (of) => of.inference_bytes / 1e6, show: "three" },
     peak_mb: { label: "peak memory MB", of: (of) => of.peak_bytes / 1e6, show: "three" },
+    peak_inference_mb: { label: "peak memory MB, testing", of: (of) => of.peak_inference_bytes / 1e6, show: "three" },
   };
 
   const numbers = (list) => list.map((x) => (x === null ? NaN : x));
