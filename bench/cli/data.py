@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bench.core.configs import Dataset
     from bench.data.items import Layout
     from bench.data.progress import OnProgress
+    from bench.data.sources import DatasetLocation
+    from bench.models.texts import Texts
 
 
 def add_parser(verbs: Any) -> None:
@@ -49,9 +51,14 @@ def add_parser(verbs: Any) -> None:
     shots.add_argument("--seeds", type=numbers, default=(0, 1, 2), metavar="0,1,2", help="default: 0,1,2")
     shots.add_argument("--out", type=Path, default=Path("shots"), metavar="DIR", help="default: shots")
     texts = verb("texts", texts_command, "make the head that starts from the texts of the class names, with a CLIP")
-    texts.add_argument("--dataset", required=True, metavar="SUITE/NAME")
+    texts.add_argument("--dataset", required=True, metavar="SUITE|SUITE/NAME")
     texts.add_argument("--backbone", required=True, metavar="NAME", help="whose runs it is for: TAG+projection")
-    texts.add_argument("--texts", required=True, type=Path, metavar="FILE.toml", help="names and templates")
+    texts.add_argument(
+        "--texts",
+        type=Path,
+        metavar="FILE.toml|FILE.py",
+        help="names and templates, or prompts.py of ELEVATER's toolkit; default: that file, downloaded",
+    )
     texts.add_argument("--model", required=True, metavar="NAME|FOLDER", help="a CLIP of Hugging Face transformers")
     prune = verb("prune", prune_command, "remove prepared arrays, those first that were not used for longest")
     prune.add_argument("--keep", type=_bytes, default=0, metavar="20GB", help="as much may stay; default: nothing")
@@ -226,7 +233,7 @@ def fetch_command(args: argparse.Namespace) -> int:
             faults.append(f"{card.name}: {hints.fetch_hint(card, root)}")
             continue
         try:  # a server that is down must not keep the others' datasets away
-            catalog.get(card, plan, root, print)
+            catalog.get(card.name, plan, root, print)
             print(f"{card.name}  {_arrived(card, root)}")
         except UsageError as error:
             faults.append(f"{card.name}: {error}")
@@ -325,17 +332,63 @@ def shots_command(args: argparse.Namespace) -> int:
 
 
 def texts_command(args: argparse.Namespace) -> int:
-    from bench.core import configs
+    from functools import cache
+
+    from bench.data import hints, sources
+    from bench.data.download import catalog
     from bench.models import texts
 
-    card, said = configs.dataset(args.dataset), texts.read_texts(args.texts)
-    if len(said.names) != card.classes:
-        raise UsageError(f"{args.texts} names {len(said.names)} classes, {card.name} has {card.classes}.")
-    path = texts.place(data_root(args), card.name, args.backbone)
-    weight = texts.classifier(texts.transformers_encoder(args.model), said)
-    texts.write(path, weight, said, args.model)
-    print(f"{path}: {len(weight)} classes of {weight.shape[1]} features, {texts.digest(weight)}")
+    root, cards = data_root(args), _cards(args.dataset)
+    own: Path | None = args.texts if args.texts and args.texts.suffix == ".toml" else None
+    if own and len(cards) > 1:
+        raise UsageError(f"{own} names the classes of one dataset; {args.dataset} has {len(cards)}.")
+
+    @cache
+    def prompts() -> Path:
+        return args.texts or catalog.prompts(root, print)
+
+    ready, faults = [], []
+    for card in cards:  # all are looked at before a text tower is loaded
+        found = sources.find(card, root) if sources.is_local(card) else None
+        try:
+            said = _texts_in(own, card) if own else _prompts_of(card, found, prompts)
+            ready.append((card, said, found.layout.name if found else ""))
+        except UsageError as error:
+            faults.append(hints.with_name(card, error))
+    encode = texts.transformers_encoder(args.model) if ready else None
+    for card, said, layout in ready:
+        assert encode
+        path, weight = texts.place(root, card.name, args.backbone), texts.classifier(encode, said)
+        texts.write(path, weight, said, args.model, layout)
+        numbered = f", numbered as in the layout {layout}" if layout else ""
+        print(f"{path}: {len(weight)} classes of {weight.shape[1]} features, {texts.digest(weight)}{numbered}")
+    if faults:
+        raise UsageError("\n".join(faults))
     return 0
+
+
+def _texts_in(path: Path, card: Dataset) -> Texts:
+    from bench.models import texts
+
+    said = texts.read_texts(path)
+    if len(said.names) != card.classes:
+        raise UsageError(f"{path} names {len(said.names)} classes, {card.name} has {card.classes}.")
+    return said
+
+
+def _prompts_of(card: Dataset, found: DatasetLocation | None, prompts: Callable[[], Path]) -> Texts:
+    """What prompts.py of ELEVATER's toolkit says of a dataset, in the order of the labels of the data that are here."""
+    from bench.data.readers import elevater
+    from bench.models import prompt_file
+
+    prompt_file.toolkit_name(card.key)  # before anything is downloaded
+    if found is None:
+        raise UsageError("Its data are not here, which tell how its classes are numbered.")
+    label_names = found.class_names()
+    if label_names is None:
+        raise UsageError(f"The layout {found.layout.name} does not tell the names of classes. {prompt_file.OWN_FILE}")
+    alike = found.layout.name == elevater.TOOLKIT or card.key in prompt_file.NUMBERED
+    return prompt_file.in_label_order(prompt_file.read(prompts(), card.key, card.classes), label_names, alike=alike)
 
 
 def prune_command(args: argparse.Namespace) -> int:

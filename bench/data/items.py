@@ -58,6 +58,9 @@ class Layout:
     open: Callable[[Path, str], Mapping[str, ImageList]]  # its splits "train", "val" (may be absent) and "test"
     open_sample: Callable[[Path, str], Mapping[str, ImageList]] | None = None  # of a part of it; None: as the whole
     reencoded: bool = False  # the images were compressed again on the way: not the pixels of the originals
+    class_names: Callable[[Path, str], tuple[str, ...]] | None = (
+        None  # in the order of the labels; () where the files number classes without naming them; None: not asked for
+    )
 
 
 # decoding ------------------------------------------------------------------------------------------------------------

@@ -45,6 +45,13 @@ class DatasetLocation:
         read = self.layout.open_sample if self.sample and self.layout.open_sample else self.layout.open
         return read(self.path, self.key)
 
+    def class_names(self) -> tuple[str, ...] | None:
+        """In the order of the labels; () where the files only number them, None where the layout does not tell.
+
+        Raises UsageError where the file that has them cannot be read.
+        """
+        return self.layout.class_names(self.path, self.key) if self.layout.class_names else None
+
 
 Source = ImageFolder | DatasetLocation | None
 """Where the images of a card are; None where they are generated."""

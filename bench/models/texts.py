@@ -76,24 +76,26 @@ def place(root: Path, dataset: str, backbone: str) -> Path:
     return root / "texts" / dataset / f"{backbone.replace('/', '_')}.safetensors"
 
 
-def write(path: Path, weight: Tensor, texts: Texts, model: str) -> None:
-    """`model` says whose text tower it was."""
+def write(path: Path, weight: Tensor, texts: Texts, model: str, layout: str = "") -> None:
+    """`model` says whose text tower it was, `layout` how the data lie whose labels the names follow; "" of none."""
     metadata = {
         "format": FORMAT,
         "model": model,
         "names": json.dumps(texts.names),
         "templates": json.dumps(texts.templates),
+        "layout": layout,
     }
     write_atomically(path, lambda file: save_file({"weight": weight.contiguous()}, file, metadata))
 
 
-def read(root: Path, dataset: str, backbone: str, classes: int, width: int | None = None) -> Features:
+def read(root: Path, dataset: str, backbone: str, classes: int, width: int | None = None, layout: str = "") -> Features:
     """The zero-shot classifier of a dataset for a backbone of `width` features.
 
-    Raises UsageError, with the command that makes it, where there is none, and where it is of other classes or width.
+    Raises UsageError, with the command that makes it, where there is none, and where it is of other classes or width,
+    or was made for data that lie in another layout than `layout` and may number the classes otherwise.
     """
     path = place(root, dataset, backbone)
-    make = f"Make it with 'bench data texts --dataset {dataset} --backbone {backbone} --texts FILE.toml --model NAME'."
+    make = f"Make it with 'bench data texts --dataset {dataset} --backbone {backbone} --model NAME [--texts FILE]'."
     if not path.is_file():
         raise UsageError(f"The head starts from texts of the class names, and {path} is not there. {make}")
     try:
@@ -107,6 +109,9 @@ def read(root: Path, dataset: str, backbone: str, classes: int, width: int | Non
     if len(weight) != classes or (width is not None and weight.shape[1] != width):
         asked = f"{classes} classes" + ("" if width is None else f" of {width} features")
         raise UsageError(f"{path} has {weight.shape[0]} classes of {weight.shape[1]} features, not {asked}. {make}")
+    made_for = metadata.get("layout", "")
+    if layout and made_for and layout != made_for:
+        raise UsageError(f"{path} was made for data in the layout {made_for}, not {layout}: classes may differ. {make}")
     return Features(weight.float(), digest(weight), tuple(json.loads(metadata["names"])))
 
 

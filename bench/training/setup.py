@@ -13,6 +13,7 @@ from bench.core.spec import Protocol, stream
 from bench.data import fewshot, ready
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
+from bench.data.sources import DatasetLocation, whole_name
 from bench.data.splits import ArraySplit, Sealed, Splits, TrainingOutcome
 from bench.models import backbones, texts
 from bench.models.families import build_view
@@ -64,7 +65,9 @@ def draw_head(net: ModelView, seed: int) -> None:
 
 def text_features(job: Job) -> texts.Features:
     """What the head starts as where the protocol starts it from texts. Raises UsageError where that is not here."""
-    return texts.read(job.data_root, job.card.name, job.spec.backbone, job.card.classes)
+    layout = job.source.layout.name if isinstance(job.source, DatasetLocation) else ""
+    dataset = whole_name(job.card.name)
+    return texts.read(job.data_root, dataset, job.spec.backbone, job.card.classes, layout=layout)
 
 
 @torch.no_grad()

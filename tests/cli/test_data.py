@@ -8,13 +8,14 @@ import http.server
 import json
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import tiny_sources
 from helpers import tiny_vtab as tiny
 from helpers.records import make
@@ -34,6 +35,7 @@ from bench.data.readers import domainnet, elevater, torchvision_sets, vtab
 from bench.data.root import default_data_root
 from bench.data.sources import DatasetLocation
 from bench.execution import datasets
+from bench.models import texts
 from bench.report import write_all
 from bench.report.aggregate import leaderboard
 from bench.report.frame import frame
@@ -588,6 +590,105 @@ def test_a_download_that_lacks_something_says_what(
     offer(monkeypatch, dtd=Plan("DTD", "", "", (site.file("dtd.tar.gz", DTD, unpack=True),)))
     said = bench("data", "fetch", "vtab/dtd")
     assert said.code == 2 and "lacks labels/val1.txt" in said.err
+
+
+# texts
+
+
+def spoken(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
+    """A text tower: numbers that depend on every letter, the same for the same text."""
+    assert name == "a-clip"
+    return lambda said: torch.stack([torch.randn(8, generator=torch.Generator().manual_seed(_seed(t))) for t in said])
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def directions(names: Sequence[str]) -> torch.Tensor:
+    return torch.nn.functional.normalize(spoken("a-clip")([f"a {name}." for name in names]), dim=1)
+
+
+TEXTS = ("data", "texts", "--backbone", "x+projection", "--model", "a-clip", "--dataset")
+MOODS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")  # as the toolkit numbers them
+
+
+@pytest.fixture
+def offered(site: Site, monkeypatch: pytest.MonkeyPatch) -> File:
+    """prompts.py on a server, of three sets; and a text tower."""
+    names: dict[str, Sequence[str | list[str]]] = {
+        "fer-2013": [*MOODS[:3], ["happy", "smiling"], *MOODS[4:]],
+        "patch-camelyon": ["healthy", "ill"],
+        "eurosat_clip": [f"land {i}" for i in range(10)],
+    }
+    tiny_sources.prompts(site.folder / "prompts.py", names)
+    file = site.file("prompts.py", "toolkit/prompts.py", unpack=False)
+    offer(monkeypatch, elevater_prompts=Plan("", "http://page", "", (file,)))
+    monkeypatch.setattr(texts, "transformers_encoder", spoken)
+    return file
+
+
+def made(root: Path, dataset: str, classes: int, layout: str = "") -> torch.Tensor:
+    return texts.read(root, dataset, "x+projection", classes, layout=layout).weight
+
+
+@pytest.mark.usefixtures("offered")
+def test_texts_of_the_toolkit_follow_the_labels_of_the_data_that_are_here(
+    bench: Bench, root: Path, site: Site, tmp_path: Path
+) -> None:
+    """FER2013's contest numbers its seven classes otherwise than the toolkit."""
+    tiny_sources.fer2013(root / "raw")
+    said = bench(*TEXTS, "pevit7/fer2013")
+    assert said.code == 0 and "verified by sha256" in said.out and "numbered as in the layout torchvision" in said.out
+    contest = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
+    torch.testing.assert_close(made(root, "pevit7/fer2013", 7, "torchvision"), directions(contest))
+
+    tiny_sources.elevater(tmp_path / "theirs", "fer2013")
+    assert bench("data", "add", "elevater", tmp_path / "theirs").code == 0
+    said = bench(*TEXTS, "elevater/fer2013")
+    assert said.code == 0 and site.asked == ["/prompts.py"]  # once
+    torch.testing.assert_close(made(root, "elevater/fer2013", 7, "elevater"), directions(MOODS))
+    with pytest.raises(UsageError, match="made for data in the layout elevater, not elevater-originals"):
+        made(root, "elevater/fer2013", 7, "elevater-originals")
+
+
+@pytest.mark.usefixtures("offered")
+def test_texts_of_a_suite_are_made_of_what_can_be_and_the_rest_is_told(
+    bench: Bench, root: Path, tmp_path: Path
+) -> None:
+    tiny_sources.elevater(tmp_path / "theirs", "eurosat")
+    tiny_sources.elevater(tmp_path / "theirs", "mnist")
+    bench("data", "add", "elevater", tmp_path / "theirs")
+    said = bench(*TEXTS, "elevater")
+    assert said.code == 2 and said.out.count("numbered as") == 1
+    torch.testing.assert_close(made(root, "elevater/eurosat", 10), directions([f"land {i}" for i in range(10)]))
+    assert "class_map has no 'mnist'" in said.err and said.err.count("Its data are not here") == 18
+    assert len(said.err.splitlines()) == 19
+
+
+def test_texts_that_cannot_be_had_are_one_line(
+    bench: Bench, root: Path, tmp_path: Path, offered: File, monkeypatch: pytest.MonkeyPatch, site: Site
+) -> None:
+    for dataset, told in (
+        ("vtab/svhn", "no set for 'svhn'"),
+        ("elevater/mnist", "Its data are not here"),
+    ):
+        said = bench(*TEXTS, dataset)
+        assert said.code == 2 and told in said.err and said.err.count("\n") == 1
+    tiny.dtd(root / "raw")
+    assert "The layout vtab-originals does not tell the names of classes" in bench(*TEXTS, "vtab/dtd").err
+    assert site.asked == []  # nothing was downloaded for these
+
+    tiny_sources.fer2013(root / "raw")
+    offer(monkeypatch, elevater_prompts=Plan("", "http://page", "", (replace(offered, sha256="0" * 64),)))
+    said = bench(*TEXTS, "elevater/fer2013")
+    assert said.code == 2 and f"not {'0' * 64}" in said.err and "Or name a copy of http://page" in said.err
+    assert bench(*TEXTS, "elevater/fer2013", "--texts", site.folder / "prompts.py").code == 0
+    few = tiny_sources.prompts(tmp_path / "few.py", {"fer-2013": MOODS[:6]})
+    said = bench(*TEXTS, "elevater/fer2013", "--texts", few)
+    assert said.code == 2 and "few.py names 6 classes of fer-2013, not 7" in said.err
+    said = bench(*TEXTS, "elevater", "--texts", "own.toml")
+    assert said.code == 2 and "own.toml names the classes of one dataset; elevater has 20" in said.err
 
 
 def test_every_card_has_a_way_to_its_data() -> None:

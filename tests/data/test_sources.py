@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from bench.data import fewshot, ready, sources
 from bench.data.download import catalog
 from bench.data.items import ImageList, Layout
 from bench.data.prepare import Transform
-from bench.data.readers import domainnet, elevater, elevater_originals, folder, hub, torchvision_sets
+from bench.data.readers import domainnet, elevater, elevater_originals, folder, hub, pickles, torchvision_sets
 from bench.data.readers.listing import outside
 from bench.data.readers.zips import Zip
 from bench.data.root import default_data_root
@@ -270,6 +271,42 @@ def test_the_files_of_torchvision_give_the_official_splits(key: str, tmp_path: P
             graded(f"{suite}/{key}", found)
 
 
+FER2013 = "0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Sad, 5=Surprise, 6=Neutral"  # the contest's page
+
+
+def test_classes_of_torchvisions_files_are_named_in_the_order_of_the_labels(tmp_path: Path) -> None:
+    """Without the published checksums: a part of the files has the same names."""
+    assert TORCHVISION.class_names and JPEG.class_names
+    for key, wanted in {
+        "cifar10": torchvision_sets.CIFAR10,
+        "cifar100": tuple(f"class{i}" for i in range(100)),
+        "flowers102": (),
+        "svhn": (),
+        "sun397": ("abbey", "apartment_building/outdoor", "zoo"),
+        "dtd": ("banded", "cracked", "woven"),
+        "stl10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+        "fgvc_aircraft": ("707-320", "ATR-72", "Cessna Citation", "F/A-18"),
+    }.items():
+        tiny.TORCHVISION[key](tmp_path / key)
+        assert TORCHVISION.class_names(tmp_path / key, key) == wanted, key
+    tiny.fer2013(tmp_path)
+    adjectives = TORCHVISION.class_names(tmp_path, "fer2013")
+    for number, (noun, adjective) in enumerate(zip(FER2013.split(", "), adjectives, strict=True)):
+        assert noun.startswith(f"{number}=") and adjective[:4] == noun.partition("=")[2].lower()[:4]
+    tiny.cifar10_folder(tmp_path / "jpeg")
+    assert JPEG.class_names(tmp_path / "jpeg", "cifar10") == torchvision_sets.CIFAR10
+
+
+def test_a_label_with_two_names_and_a_meta_file_without_names_are_refused(tmp_path: Path) -> None:
+    items = ImageList(np.array([0, 1, 1]), ("a/1.jpg", "b/2.jpg", "c/3.jpg"), lambda i: np.zeros((1, 1)))
+    with pytest.raises(UsageError, match="Images of label 1 are called b and c"):
+        torchvision_sets.names_in_paths({"train": items}, torchvision_sets.folder_of)
+    for content, told in ((b"no pickle", "Unpickling"), (pickle.dumps({"fine_label_names": [1]}), "no list of texts")):
+        (tmp_path / "meta").write_bytes(content)
+        with pytest.raises(UsageError, match=f"does not name CIFAR-100's classes .*{told}"):
+            pickles.class_names(tmp_path / "meta")
+
+
 def test_pickles_with_another_checksum_are_not_opened(tmp_path: Path) -> None:
     tiny.cifar10(tmp_path)
     refuses(TORCHVISION, tmp_path, "cifar10", "does not have the published checksums")
@@ -369,6 +406,9 @@ def test_a_set_of_the_toolkit_is_read_from_its_zips(key: str, tmp_path: Path) ->
     found = TOOLKIT.open(tmp_path, key)
     named(found, wanted)
     graded(f"elevater/{key}", found)
+    kind = "class" if elevater.SETS[key].train[0].endswith(".json") else "name of class"
+    assert TOOLKIT.class_names
+    assert TOOLKIT.class_names(tmp_path, key) == tuple(f"{kind} {i}" for i in range(elevater.SETS[key].classes))
     if key == "voc2007":
         for part, examples in wanted.items():
             assert found[part].labels.dtype == np.uint8 and found[part].labels.shape == (21, 20)
@@ -394,6 +434,14 @@ def test_sets_of_elevater_are_read_from_their_authors_files(key: str, tmp_path: 
     found = ORIGINALS.open(tmp_path, key)
     same(found, wanted)
     assert elevater_originals.SETS[key].classes == elevater.SETS[key].classes
+    names: dict[str, tuple[str, ...]] = {
+        "oxford_pets": ("Abyssinian", "great_pyrenees"),
+        "mnist": tuple("0123456789"),
+        "food101": tuple(f"c{i:03d}" for i in range(101)),
+        "rendered_sst2": ("c000", "c001"),
+    }
+    if key not in torchvision_sets.SETS or key == "flowers102":
+        assert ORIGINALS.class_names and ORIGINALS.class_names(tmp_path, key) == names.get(key, ())
 
 
 def test_every_set_of_elevater_is_read_from_its_authors_files_or_says_why_not() -> None:

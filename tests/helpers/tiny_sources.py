@@ -316,6 +316,17 @@ def elevater(root: Path, key: str) -> Splits:
     return splits
 
 
+def prompts(path: Path, names: Mapping[str, Sequence[str | list[str]]], templates: Sequence[str] = ("a {}.",)) -> Path:
+    """A file of the form of the toolkit's prompts.py: lists by name, and two tables that name them."""
+    lines = ['"""Where they come from."""', f"usual_templates = {list(templates)}"]
+    lines += [f"classes_{number} = {list(found)}" for number, found in enumerate(names.values())]
+    lines += ["class_map = {", *(f"    {key!r}: classes_{number}," for number, key in enumerate(names)), "}"]
+    lines += ["template_map = {", *(f"    {key!r}: usual_templates," for key in names), "}"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, lines)
+    return path
+
+
 def coco(key: str, examples: Sequence[Example]) -> dict[str, list[dict[str, object]]]:
     """An index in JSON, out of order. Ids of images start at 1, those of classes at 1 or 2, with a gap. The archive
     stands before the path, beside it, or nowhere: then the set has only one."""

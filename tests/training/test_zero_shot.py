@@ -16,11 +16,12 @@ from bench.core.errors import UsageError
 from bench.core.record import Record
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.data.readers import folder
+from bench.data.readers import elevater, folder
+from bench.data.sources import DatasetLocation
 from bench.models import backbones, texts
 from bench.training.execute import execute
 from bench.training.job import Job
-from bench.training.setup import prepare_model
+from bench.training.setup import prepare_model, text_features
 
 WEIGHT = torch.nn.functional.normalize(
     torch.randn(2, tiny_clip.SHARED, generator=torch.Generator().manual_seed(4)), dim=1
@@ -78,6 +79,20 @@ def test_with_a_drawn_head_nothing_is_added_to_a_record(asked: Job) -> None:
     record = done(replace(asked, spec=replace(asked.spec, protocol=protocol)))
     assert record.milestones == () and record.provenance.texts_sha256 is None
     assert '"head"' not in record.spec.canonical() and '"head":"texts"' in asked.spec.canonical()
+
+
+def test_texts_made_for_labels_of_another_layout_are_refused_and_a_sample_takes_those_of_the_whole(asked: Job) -> None:
+    (layout,), folder_here = elevater.LAYOUTS, asked.data_root
+    there = DatasetLocation(folder_here, layout, "cifar10", sample=True)
+    job = replace(asked, source=there, card=replace(asked.card, name="elevater-sample/cifar10"))
+    path = texts.place(asked.data_root, "elevater/cifar10", "tiny_clip")
+    texts.write(path, WEIGHT, SAID, "a test", "elevater")
+    assert torch.equal(text_features(job).weight, WEIGHT)
+    texts.write(path, WEIGHT, SAID, "a test", "elevater-originals")
+    with pytest.raises(UsageError, match="made for data in the layout elevater-originals, not elevater"):
+        text_features(job)
+    texts.write(path, WEIGHT, SAID, "a test")  # of names whose order a person answers for
+    assert torch.equal(text_features(job).weight, WEIGHT)
 
 
 def test_without_the_file_or_with_other_features_the_question_is_refused(asked: Job, tmp_path: Path) -> None:

@@ -78,7 +78,20 @@ def plan(card: Dataset) -> Plan | None:
     return plans().get(f"domainnet_{key}" if kind == "domainnet" else TABLES.get(key, key))
 
 
-def get(card: Dataset, plan: Plan, root: Path, say: Callable[[str], None]) -> None:
+def prompts(root: Path, say: Callable[[str], None]) -> Path:
+    """ELEVATER's class names and templates, prompts.py of its toolkit; downloaded where it is not there.
+
+    Raises UsageError where it cannot be had, or is another version.
+    """
+    plan = plans()["elevater_prompts"]
+    try:
+        get("prompts of ELEVATER", plan, root, say)
+    except UsageError as error:
+        raise UsageError(f"{error} Or name a copy of {plan.page}: --texts FILE.py.") from error
+    return root / "raw" / plan.files[0].path
+
+
+def get(name: str, plan: Plan, root: Path, say: Callable[[str], None]) -> None:
     """Downloads and unpacks what a plan lists; what is there already is checked, not fetched again.
 
     Raises UsageError where no address of a file works.
@@ -87,9 +100,9 @@ def get(card: Dataset, plan: Plan, root: Path, say: Callable[[str], None]) -> No
         path = root / "raw" / file.path
         if not _unpacked(file, root):
             urls = file.urls or (plan.page,)  # of a file that is there already, nothing but its checksum is asked
-            got = _first(urls, lambda url, file=file, path=path: _fetch(url, file, path, card.name))  # type: ignore[misc]
+            got = _first(urls, lambda url, file=file, path=path, name=name: _fetch(url, file, path, name))  # type: ignore[misc]
             verified = " and ".join(got.verified) or "nothing"
-            say(f"{card.name}  {path.name}: {got.size / 1e6:.1f} MB, verified by {verified}")
+            say(f"{name}  {path.name}: {got.size / 1e6:.1f} MB, verified by {verified}")
             if file.unpack:
                 archives.unpack(path, path.parent)
         for inside in (path.parent / name for name in file.inside):

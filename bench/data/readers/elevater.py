@@ -24,6 +24,7 @@ from bench.data.readers import listing
 from bench.data.readers.listing import format_fault
 from bench.data.readers.zips import Zip
 
+TOOLKIT = "elevater"  # the layout
 BASES = ("classification", ".", "elevater/classification", "elevater")
 
 
@@ -92,7 +93,7 @@ def toolkit(root: Path, key: str) -> Mapping[str, ImageList]:
     if key not in SETS:
         raise unknown("set of ELEVATER", key, SETS)
     plan = SETS[key]
-    home = listing.home(root, key, [f"{base}/{plan.folder}" for base in BASES], (plan.train[0], plan.test[0]))
+    home = listing.home(root, key, _folders(plan), (plan.train[0], plan.test[0]))
     faults: list[str] = []
     splits: dict[str, list[Listed]] = {}
     names: dict[str, list[str]] = {}  # of the classes, where an index holds them
@@ -116,11 +117,26 @@ def toolkit(root: Path, key: str) -> Mapping[str, ImageList]:
     return {part: _items(found, archives, plan) for part, found in splits.items()}
 
 
+def class_names(root: Path, key: str) -> tuple[str, ...]:
+    """Of a set, in the order of its labels. Raises UsageError where its files do not tell."""
+    plan, faults = SETS[key], list[str]()
+    home = listing.home(root, key, _folders(plan), (plan.train[0], plan.test[0]))
+    index, archive = plan.train
+    coco = index.endswith(".json")
+    names = _coco(home / index, archive, faults)[1] if coco else listing.lines(home / plan.labels, faults)
+    listing.raise_if_any(home, key, faults)
+    return tuple(names)
+
+
 def here(root: Path, key: str) -> bool:
     if key not in SETS:
         return False
     plan = SETS[key]
-    return any(listing.has(root / base / plan.folder, (plan.train[0], plan.test[0])) for base in BASES)
+    return any(listing.has(root / folder, (plan.train[0], plan.test[0])) for folder in _folders(plan))
+
+
+def _folders(plan: Set) -> list[str]:
+    return [f"{base}/{plan.folder}" for base in BASES]
 
 
 # The two kinds of index
@@ -235,9 +251,10 @@ def _items(found: Sequence[Listed], archives: Mapping[str, Zip], plan: Set) -> I
 
 LAYOUTS = (
     Layout(
-        "elevater",
+        TOOLKIT,
         "ELEVATER's index files and zips, classification/<set>_<date>/{train.txt,train.zip,...}",
         here,
         toolkit,
+        class_names=class_names,
     ),
 )

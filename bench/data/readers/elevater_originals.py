@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bench.data.items import ImageList, Layout
 from bench.data.readers import listing, vtab
 from bench.data.readers.image_tree import list_images
 from bench.data.readers.torchvision_sets import SETS as TORCHVISION
-from bench.data.readers.torchvision_sets import Set, Splits, finder, opener
+from bench.data.readers.torchvision_sets import Set, Splits, finder, folder_of, namer, names_in_paths, opener
 
 
 def flowers102(home: Path) -> Splits:
@@ -113,26 +113,44 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8, offset=4 * len(head)).reshape(shape)
 
 
-def _vtab(task: str, classes: int, read: Any) -> Set:
+def _vtab(task: str, classes: int, read: Any, class_names: Callable[[Path], Sequence[str]] | None = None) -> Set:
     folders, needed = vtab.HOMES[task]
-    return Set(classes, tuple(name for name in folders if name != "."), tuple(needed), read)
+    return Set(classes, tuple(name for name in folders if name != "."), tuple(needed), read, class_names=class_names)
+
+
+def _breed_of(path: str) -> str:
+    """american_bulldog of images/american_bulldog_17.jpg"""
+    return path.rpartition("/")[2].rpartition("_")[0]
 
 
 SETS: Mapping[str, Set] = {
     **{key: TORCHVISION[key] for key in ("cifar10", "cifar100", "dtd", "fgvc_aircraft", "fer2013")},
     "flowers102": _vtab("oxford_flowers102", 102, flowers102),
-    "oxford_pets": _vtab("oxford_iiit_pet", 37, oxford_pets),
+    "oxford_pets": _vtab("oxford_iiit_pet", 37, oxford_pets, lambda home: names_in_paths(oxford_pets(home), _breed_of)),
     "patch_camelyon": _vtab("patch_camelyon", 2, patch_camelyon),
     "mnist": Set(
         10,
         ("MNIST/raw",),
         tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")),
         mnist,
+        class_names=lambda home: tuple("0123456789"),
     ),
-    "food101": Set(101, ("food-101",), ("images", "meta/train.json", "meta/test.json"), food101),
+    "food101": Set(
+        101,
+        ("food-101",),
+        ("images", "meta/train.json", "meta/test.json"),
+        food101,
+        class_names=lambda home: names_in_paths(food101(home), folder_of),
+    ),
     "gtsrb": Set(43, ("gtsrb",), ("GTSRB/Training", "GTSRB/Final_Test/Images", "GT-final_test.csv"), gtsrb),
     "country211": Set(211, ("country211",), ("train", "test"), class_folders),
-    "rendered_sst2": Set(2, ("rendered-sst2",), ("train", "test"), class_folders),
+    "rendered_sst2": Set(
+        2,
+        ("rendered-sst2",),
+        ("train", "test"),
+        class_folders,
+        class_names=lambda home: names_in_paths(class_folders(home), folder_of),
+    ),
 }
 
 OTHERS: Mapping[str, str] = {  # why the authors' files do not give the toolkit's set
@@ -152,5 +170,6 @@ LAYOUTS = (
         finder(SETS),
         opener(SETS),
         opener(SETS, sample=True),
+        class_names=namer(SETS),
     ),
 )

@@ -43,6 +43,17 @@ def images(paths: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
     return np.concatenate(pixels), labels
 
 
+def class_names(path: Path) -> list[str]:
+    """CIFAR-100's 100 fine names, of its file `meta`. Raises UsageError."""
+    try:
+        names = _Unpickler.read(read_bytes(path))["fine_label_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("fine_label_names is no list of texts")
+        return names
+    except Exception as error:  # unpickling raises of no common kind
+        raise UsageError(f"{path} does not name CIFAR-100's classes ({type(error).__name__}: {error}).") from error
+
+
 class _Unpickler(pickle.Unpickler):
     @staticmethod
     def read(data: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from bench.data.readers.image_tree import list_images
 from bench.data.readers.listing import format_fault
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+FER2013 = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")  # as the contest numbers them
 
 Splits = dict[str, ImageList]
 
@@ -181,7 +183,34 @@ def cifar10_folder(home: Path) -> Splits:
     return splits
 
 
+def fgvc_variants(home: Path) -> list[str]:
+    faults: list[str] = []
+    names = listing.lines(home / "variants.txt", faults)
+    listing.raise_if_any(home, "fgvc_aircraft", faults)
+    return names
+
+
 # What the readers share
+
+
+def folder_of(path: str) -> str:
+    """The folder that an image lies in: "apple_pie" of images/apple_pie/1.jpg."""
+    return path.split("/")[-2]
+
+
+def names_in_paths(splits: Splits, name_of: Callable[[str], str]) -> list[str]:
+    """Names of the classes in the order of the labels, from the paths of the very images that have those labels.
+
+    Raises UsageError where the images of a label have several names.
+    """
+    names: dict[int, set[str]] = {}
+    for items in splits.values():
+        for label, path in zip(items.labels.tolist(), items.names, strict=True):
+            names.setdefault(label, set()).add(name_of(path))
+    for label, found in names.items():
+        if len(found) > 1:
+            raise UsageError(f"Images of label {label} are called {' and '.join(sorted(found)[:3])}. Get them again.")
+    return [min(names[label]) for label in sorted(names)]
 
 
 @dataclass(frozen=True)
@@ -193,6 +222,7 @@ class Set:
     sample: Callable[[Path], Splits] | None = (
         None  # given a folder with a part of it, where that is read in another way
     )
+    class_names: Callable[[Path], Sequence[str]] | None = None  # in the order of the labels; None: they are numbers
 
 
 SUN397_LISTS = {
@@ -208,27 +238,47 @@ SETS: Mapping[str, Set] = {
         ("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"),
         cifar10,
         cifar10_sample,
+        lambda home: CIFAR10,
     ),
     "cifar100": Set(
-        100, (".", "cifar100"), ("cifar-100-python/train", "cifar-100-python/test"), cifar100, cifar100_sample
+        100,
+        (".", "cifar100"),
+        ("cifar-100-python/train", "cifar-100-python/test"),
+        cifar100,
+        cifar100_sample,
+        lambda home: pickles.class_names(home / "cifar-100-python/meta"),
     ),
     "flowers102": Set(102, ("flowers-102", "flowers102"), ("jpg", "imagelabels.mat", "setid.mat"), flowers102),
     "svhn": Set(10, (".", "svhn"), ("train_32x32.mat", "test_32x32.mat"), svhn, svhn_sample),
-    "sun397": Set(397, ("SUN397", "sun397/SUN397", "sun397"), ("a", *SUN397_LISTS.values()), sun397),
-    "dtd": Set(47, ("dtd/dtd", "dtd"), ("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt"), dtd),
+    "sun397": Set(
+        397,
+        ("SUN397", "sun397/SUN397", "sun397"),
+        ("a", *SUN397_LISTS.values()),
+        sun397,
+        class_names=lambda home: names_in_paths(sun397(home), lambda path: path.rpartition("/")[0].partition("/")[2]),
+    ),
+    "dtd": Set(
+        47,
+        ("dtd/dtd", "dtd"),
+        ("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt"),
+        dtd,
+        class_names=lambda home: names_in_paths(dtd(home), folder_of),
+    ),
     "stl10": Set(
         10,
         ("stl10_binary", "stl10/stl10_binary"),
         ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"),
         stl10,
+        class_names=lambda home: STL10,
     ),
     "fgvc_aircraft": Set(
         100,
         ("fgvc-aircraft-2013b/data", "fgvc_aircraft/fgvc-aircraft-2013b/data"),
         ("images", "variants.txt", "images_variant_train.txt", "images_variant_test.txt"),
         fgvc_aircraft,
+        class_names=fgvc_variants,
     ),
-    "fer2013": Set(7, ("fer2013",), (FER2013_TABLES,), fer2013),
+    "fer2013": Set(7, ("fer2013",), (FER2013_TABLES,), fer2013, class_names=lambda home: FER2013),
 }
 FOLDERS: Mapping[str, Set] = {
     "cifar10": Set(
@@ -236,6 +286,7 @@ FOLDERS: Mapping[str, Set] = {
         (".", "cifar10", "cifar10-jpeg"),
         tuple(f"{part}/{name}" for part in ("train", "test") for name in CIFAR10),
         cifar10_folder,
+        class_names=lambda home: CIFAR10,
     )
 }
 
@@ -287,6 +338,16 @@ def opener(sets: Mapping[str, Set], *, sample: bool = False) -> Callable[[Path, 
     return read
 
 
+def namer(sets: Mapping[str, Set]) -> Callable[[Path, str], tuple[str, ...]]:
+    """Names the classes of a set of the table; () where they are numbers."""
+
+    def class_names(root: Path, key: str) -> tuple[str, ...]:
+        names = sets[key].class_names
+        return tuple(names(listing.home(root, key, sets[key].folders, sets[key].needed))) if names else ()
+
+    return class_names
+
+
 LAYOUTS = (
     Layout(
         "torchvision",
@@ -294,6 +355,7 @@ LAYOUTS = (
         finder(SETS),
         opener(SETS),
         opener(SETS, sample=True),
+        class_names=namer(SETS),
     ),
     Layout(
         "image-folder",
@@ -301,5 +363,6 @@ LAYOUTS = (
         finder(FOLDERS),
         opener(FOLDERS),
         reencoded=True,
+        class_names=namer(FOLDERS),
     ),
 )
