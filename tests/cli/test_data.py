@@ -615,11 +615,13 @@ MOODS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised"
 
 @pytest.fixture
 def offered(site: Site, monkeypatch: pytest.MonkeyPatch) -> File:
-    """prompts.py on a server, of three sets; and a text tower."""
+    """prompts.py on a server, of a few sets; and a text tower."""
     names: dict[str, Sequence[str | list[str]]] = {
         "fer-2013": [*MOODS[:3], ["happy", "smiling"], *MOODS[4:]],
         "patch-camelyon": ["healthy", "ill"],
         "eurosat_clip": [f"land {i}" for i in range(10)],
+        "dtd": [f"pattern {i}" for i in range(47)],
+        "gtsrb": [f"sign {i}" for i in range(43)],
     }
     tiny_sources.prompts(site.folder / "prompts.py", names)
     file = site.file("prompts.py", "toolkit/prompts.py", unpack=False)
@@ -642,6 +644,10 @@ def test_texts_of_the_toolkit_follow_the_labels_of_the_data_that_are_here(
     assert said.code == 0 and "verified by sha256" in said.out and "numbered as in the layout torchvision" in said.out
     contest = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
     torch.testing.assert_close(made(root, "pevit7/fer2013", 7, "torchvision"), directions(contest))
+
+    tiny_sources.elevater_original(root / "raw", "gtsrb")  # its authors number signs without naming them
+    assert bench(*TEXTS, "elevater/gtsrb").code == 0
+    torch.testing.assert_close(made(root, "elevater/gtsrb", 43), directions([f"sign {i}" for i in range(43)]))
 
     tiny_sources.elevater(tmp_path / "theirs", "fer2013")
     assert bench("data", "add", "elevater", tmp_path / "theirs").code == 0
@@ -678,6 +684,7 @@ def test_texts_that_cannot_be_had_are_one_line(
     tiny.dtd(root / "raw")
     assert "The layout vtab-originals does not tell the names of classes" in bench(*TEXTS, "vtab/dtd").err
     assert site.asked == []  # nothing was downloaded for these
+    assert "the data have no 'pattern 0' and no 'pattern 1'" in bench(*TEXTS, "pevit7/dtd").err
 
     tiny_sources.fer2013(root / "raw")
     offer(monkeypatch, elevater_prompts=Plan("", "http://page", "", (replace(offered, sha256="0" * 64),)))
