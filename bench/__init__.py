@@ -17,13 +17,13 @@ from bench.core.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from bench.api import Results, attach, check, load, load_tuned, plan, run
+    from bench.api import Results, attach, check, forgetting, load, load_tuned, plan, run
     from bench.execution.request import Launch, MethodChoice, RunRequest
     from bench.models.method import Method, Phase
     from bench.models.view import ModelView
 
 _PLACES = {
-    **dict.fromkeys(("Results", "attach", "check", "load", "load_tuned", "plan", "run"), "bench.api"),
+    **dict.fromkeys(("Results", "attach", "check", "forgetting", "load", "load_tuned", "plan", "run"), "bench.api"),
     **dict.fromkeys(("Launch", "MethodChoice", "RunRequest"), "bench.execution.request"),
     **dict.fromkeys(("Method", "Phase"), "bench.models.method"),
     "ModelView": "bench.models.view",
@@ -40,6 +40,7 @@ __all__ = [
     "__version__",
     "attach",
     "check",
+    "forgetting",
     "load",
     "load_tuned",
     "plan",

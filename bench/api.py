@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bench.models.tuned_model import TunedModel
     from bench.report import Report
     from bench.report.compare import Comparison
+    from bench.tools.forgetting import ForgettingScores
 
 Methods = str | MethodChoice | Sequence[str | MethodChoice]
 Warn = Callable[[str], object]
@@ -185,37 +186,40 @@ def load_tuned(run: str, path: PathLike = "results", *, weights: str | None = No
     file of the backbone's weights where the run was made with one. Raises UsageError where there is no such run, or
     where it has kept nothing.
     """
-    import torch
+    from bench.execution import kept
 
-    from bench.core.store import Store
-    from bench.execution import inspect
-    from bench.models import backbones, registry
-    from bench.models.families import build_view
-    from bench.models.method import build
-    from bench.models.tuned_model import TunedModel
+    return kept.tuned(kept.find(Path(path), run, _warn), weights)
 
-    spec, store = inspect.find(Path(path), run, _warn), Store(Path(path))
-    record, file = store.find(spec), store.path(spec).with_suffix(".safetensors")
-    if record is None or record.cost is None or not file.is_file():
-        raise UsageError(f"{inspect.title(spec)} has kept nothing of what it trained: run it with keep_delta.")
-    if weights is None and spec.weights.startswith("sha256:"):
-        raise UsageError(f"{inspect.title(spec)} was made with a file of weights: name it with weights=.")
-    with torch.device("meta"):
-        bare = backbones.create(spec.backbone, classes=2, weights="random", device="meta")
-        width = build_view(bare).head.in_features
-    torch.manual_seed(spec.seed)  # a backbone with random weights
-    model = backbones.create(
-        spec.backbone,
-        classes=record.cost.params.head // (width + 1),
-        weights=weights or spec.weights,
-        image_size=spec.protocol.image_size,
-        precision=spec.protocol.precision,
-    )
-    if backbones.weights_digest(model) != record.provenance.weights_sha256:
-        raise UsageError(f"The weights of {spec.backbone} here are not those that {inspect.title(spec)} was made with.")
-    net = TunedModel.attach(model, build(registry.load(spec.method), dict(spec.params), spec.method))
-    net.load(file)
-    return net.eval()
+
+def forgetting(
+    runs: str | Sequence[str],
+    path: PathLike = "results",
+    *,
+    dataset: str | None = None,
+    data: PathLike | None = None,
+    weights: str | None = None,
+    data_root: PathLike | None = None,
+    device: str = "cpu",
+) -> list[ForgettingScores]:
+    """How much runs that were made with `keep_delta` have forgotten of another dataset, in their order.
+
+    For each the accuracy of a fresh linear probe (scikit-learn's logistic regression) on what its tuned backbone gives
+    of the other images, against that on the untouched backbone's. `runs` are beginnings of digests, or "all" of the
+    folder; the other dataset is SUITE/NAME, or a folder of own images. Raises UsageError where a run has kept nothing,
+    or where the other data are not here.
+    """
+    from bench.data.root import default_data_root
+    from bench.execution import kept
+
+    root = Path(data_root) if data_root else default_data_root()
+    if runs == "all":
+        found = list(kept.every(Path(path), _warn))
+    else:
+        found = [kept.find(Path(path), run, _warn) for run in ([runs] if isinstance(runs, str) else runs)]
+    if not found:
+        raise UsageError(f"No run under {path} has kept what it trained: run with keep_delta (--keep-delta).")
+    card, source = kept.other_dataset(dataset, Path(data) if data else None, root)
+    return list(kept.measure(found, card, source, root, device, weights))
 
 
 def check(

@@ -40,6 +40,7 @@ from bench.core.store import Store
 from bench.data.readers import photos, pocket
 from bench.execution.request import Launch
 from bench.models import backbones, registry
+from bench.tools import probe
 
 ROOT = Path(__file__).parents[1]
 SUITE = configs.suite("pocket2")
@@ -49,7 +50,6 @@ TUNED, TRIAL, RATES_OF = "pocket@v2-tuned", "pocket@v2-trial", "pocket@v2"
 RATES = (5e-4, 2e-3, 8e-3, 3.2e-2)
 TUNED_ON = ("pocket2/digits", "pocket2/shapes_paint", "pocket2/tilt")  # one of each group
 SIX = ("linear_probe", "lora", "adapters", "vpt_deep", "mimi", "full")
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # C, the inverse of the penalty on the weights
 
 CARD = """\
 # Learning rates, one for each method and backbone, that protocols with `rates` take: [NAME.BACKBONE] METHOD = RATE.
@@ -238,19 +238,10 @@ def _run(
 
 
 def logistic_regression(data: Split) -> tuple[float, float]:
-    """Accuracy in % on the test split, and C: chosen on the validation split, then fitted to both others, as the
-    suite's protocol trains. Features are brought to mean 0 and standard deviation 1."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def fit(c: float, *parts: str) -> float:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=3000))
-        x, y = (np.concatenate([data[part][i] for part in parts[:-1]]) for i in (0, 1))
-        return float(model.fit(x, y).score(*data[parts[-1]]))
-
-    best = max(PENALTIES, key=lambda c: fit(c, "train", "val"))
-    return 100 * fit(best, "train", "val", "test"), best
+    """Accuracy in % on the test split of bench.tools.probe, which trains on the two others as the suite's protocol
+    does, and C."""
+    fitted = probe.fit(data["train"], data["val"])
+    return 100 * float(fitted.model.score(*data["test"])), fitted.penalty
 
 
 def pixels(name: str) -> Split:

@@ -16,16 +16,21 @@ from pathlib import Path
 
 import bench
 from bench.models.tuned_model import TunedModel
+from bench.tools.forgetting import ForgettingScores, ProbeScore
 
 PAGE = Path(__file__).with_name("api.md")
-FUNCTIONS = ("run", "plan", "load", "attach", "load_tuned", "check")
-RETURNED = {"TunedModel": TunedModel}  # what functions return is told too
+FUNCTIONS = ("run", "plan", "load", "attach", "load_tuned", "forgetting", "check")
+RETURNED = {
+    "TunedModel": TunedModel,
+    "ForgettingScores": ForgettingScores,
+    "ProbeScore": ProbeScore,
+}  # what functions return is told too
 
 HEAD = """# Python API
 
-Written by `python docs/generate_api.py` from the docstrings. Every name but TunedModel is an attribute of `bench`,
-imported when it is first used: `import bench` takes no time. Errors are those of `bench.core.errors`; `UsageError`
-says that the question was wrong, and what would be right.
+Written by `python docs/generate_api.py` from the docstrings. The names are attributes of `bench`, imported when they
+are first used, so that `import bench` takes no time; the last ones are what functions return. Errors are those of
+`bench.core.errors`; `UsageError` says that the question was wrong, and what would be right.
 """
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import __version__
-from bench.cli import arguments, console, data, dimension, results, run, status, verify
+from bench.cli import arguments, console, data, dimension, forgetting, results, run, status, verify
 from bench.cli.console import numbers, positive, print_rows, warn
 from bench.core.errors import BenchError
 
@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     results.add_parser(verb)
     status.add_parser(verb)
     verify.add_parser(verb)
+    forgetting.add_parser(verb)
     data.add_parser(verbs)
 
     doctor = verb("doctor", doctor_command, "check versions, devices, weights and data, and say what to do")
