@@ -35,11 +35,11 @@ from bench.data.readers import domainnet, elevater, torchvision_sets, vtab
 from bench.data.root import default_data_root
 from bench.data.sources import DatasetLocation
 from bench.execution import datasets
+from bench.execution.request import make_request
 from bench.models import texts
 from bench.report import write_all
 from bench.report.aggregate import leaderboard
 from bench.report.frame import frame
-from bench.training import setup
 
 CLASSES = {"caltech101": 102, "dtd": 47, "kitti": 4, "svhn": 10}
 SIZES = Sizes(8, 4, 102)  # of a tiny caltech101
@@ -254,16 +254,13 @@ def test_one_bad_dataset_does_not_keep_the_others_away(tmp_path: Path, root: Pat
     (home / "vtab-1k/kitti/images/train800/000002.jpg").unlink()
     lists = home / "vtab-1k/dtd/test.txt"
     lists.write_text(lists.read_text().replace("000003.jpg 3\n", "000003.jpg 47\n"))
-    cards = [configs.dataset(f"vtab/{name}") for name in CLASSES]
-    wanted = [(card, sources.find(card, default_data_root())) for card in cards]
-    wanted.append((configs.dataset("pocket/digits"), None))
-    protocol = replace(configs.protocol("vtab1k@v1"), image_size=8)
-    found = datasets._prepared(
-        wanted, [setup.transform(protocol, 8)], default_data_root(), lambda _: None, lambda _: silent, prepare=True
-    )
+    names = (*(f"vtab/{name}" for name in CLASSES), "pocket/digits")
+    request = make_request(methods=("lora",), datasets=names)
+    protocol, ask = replace(configs.protocol("vtab1k@v1"), image_size=8), (["pocket_vit"], default_data_root())
+    found = datasets.locate(request, None, protocol, *ask, lambda _: None, lambda _: silent, prepare=True)
     good, refused = found.ready, found.refused
     assert [card.name for card, _ in good] == ["vtab-sample/svhn", "pocket/digits"]
-    assert good[0][0].fingerprint and good[0][1] is wanted[3][1]
+    assert good[0][0].fingerprint and good[0][1] == sources.find(configs.dataset("vtab/svhn"), default_data_root())
     for name, words in {
         "caltech101": "000003.jpg is not a readable",
         "dtd": "000003.jpg 47",
