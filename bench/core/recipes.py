@@ -32,6 +32,7 @@ class Row:
     settings: Mapping[str, Value] = field(default_factory=dict)
     printed: str = ""  # "method variant" of the published file; empty: the paper has no such row
     backbone: str = ""  # instead of the recipe's
+    protocol: str = ""  # instead of the recipe's; at pocket scale it is the suite's
     milestone: str = ""  # the model at the end of this phase of the run: "cycle 2"
     budget: Annotated[int, Range(1)] = 1  # trains this many times the protocol's epochs
     store: Literal["delta", "model"] = "delta"  # what is kept of each task, of which storage is counted
@@ -82,7 +83,8 @@ class Recipe:
         for key in self.datasets:
             if key not in known:
                 raise ValueError(f"suite {self.suite} has no dataset {key!r}, but {', '.join(sorted(known))}")
-        configs.protocol(self.protocol)
+        for row in self.rows:
+            configs.protocol(self.protocol_of(row))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -92,6 +94,9 @@ class Recipe:
 
     def backbone_of(self, row: Row) -> str:
         return row.backbone or self.backbone
+
+    def protocol_of(self, row: Row) -> str:
+        return row.protocol or self.protocol
 
 
 def folder() -> Path:

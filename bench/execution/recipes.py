@@ -33,13 +33,14 @@ class Wanted:
 
 
 def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest, ...]:
-    """The runs of a recipe: one request for each backbone and number of epochs. `common` are fields of all of them.
+    """The runs of a recipe: one request for each backbone, protocol and number of epochs.
 
-    Raises UsageError where a row's hyper-parameters are none of its method's.
+    `common` are fields of all of them. Raises UsageError where a row's hyper-parameters are none of its method's.
     """
-    grouped: dict[tuple[str, int | None], list[MethodChoice]] = {}
+    grouped: dict[tuple[str, str | None, int | None], list[MethodChoice]] = {}
     for row in rows_at(recipe, scale):
-        choices = grouped.setdefault((_backbone(recipe, row, scale), _epochs(recipe, row, scale)), [])
+        protocol = None if scale == "pocket" else recipe.protocol_of(row)
+        choices = grouped.setdefault((_backbone(recipe, row, scale), protocol, _epochs(recipe, row, scale)), [])
         choice = MethodChoice(row.method, settings_of(row, scale))
         if choice not in choices:
             choices.append(choice)
@@ -51,11 +52,11 @@ def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest
             suite=suite if whole else None,
             datasets=() if whole else tuple(f"{suite}/{key}" for key in keys_of(recipe, scale)),
             backbones=(backbone,),
-            protocol=None if scale == "pocket" else recipe.protocol,
+            protocol=protocol,
             epochs=epochs,
             **common,
         )
-        for (backbone, epochs), choices in grouped.items()
+        for (backbone, protocol, epochs), choices in grouped.items()
     )
 
 
@@ -94,7 +95,8 @@ def suite_of(recipe: Recipe, scale: Scale) -> str:
 
 def runs(recipe: Recipe) -> int:
     """Runs at the paper's scale; a row that is a milestone has none of its own."""
-    return len(_own_runs(recipe)) * len(recipe.keys) * len(configs.protocol(recipe.protocol).seeds)
+    seeds = [len(configs.protocol(recipe.protocol_of(row)).seeds) for row in _own_runs(recipe)]
+    return sum(seeds) * len(recipe.keys)
 
 
 def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
@@ -103,24 +105,27 @@ def hours(recipe: Recipe, gflops: Mapping[str, float]) -> float:
     `gflops` are those of one forward pass of each backbone. A frozen backbone saves less than it seems to: gradients
     pass through it.
     """
-    protocol = configs.protocol(recipe.protocol)
     cards = [card for card in configs.suite(recipe.suite).datasets if card.key in recipe.keys]
-    trials = max(1, len(protocol.search_lr)) * max(1, len(protocol.search_weight_decay))
-    searched = (protocol.search_epochs or protocol.epochs) * trials if trials > 1 else 0
     total = 0.0
     for row in _own_runs(recipe):
+        protocol = configs.protocol(recipe.protocol_of(row))
+        trials = max(1, len(protocol.search_lr)) * max(1, len(protocol.search_weight_decay))
+        searched = (protocol.search_epochs or protocol.epochs) * trials if trials > 1 else 0
         cycles = _cycles(row) if protocol.epochs_of == "phase" else 1
         epochs = protocol.epochs * max(row.budget, cycles) + searched
         for card in cards:
             train = card.sizes.train + card.sizes.val if protocol.shots is None else protocol.shots * card.classes
             images = PASSES * epochs * train + card.sizes.test
-            total += images * gflops[recipe.backbone_of(row)] * 1e9
-    return total * len(protocol.seeds) / FLOPS_A_SECOND / 3600
+            total += images * len(protocol.seeds) * gflops[recipe.backbone_of(row)] * 1e9
+    return total / FLOPS_A_SECOND / 3600
 
 
 def _own_runs(recipe: Recipe) -> tuple[Row, ...]:
     """One row for each run at the paper's scale: milestones of one run are several rows."""
-    own = {(row.method, str(row.settings), recipe.backbone_of(row), row.budget): row for row in recipe.rows}
+    own = {
+        (row.method, str(row.settings), recipe.backbone_of(row), recipe.protocol_of(row), row.budget): row
+        for row in recipe.rows
+    }
     return tuple(own.values())
 
 
@@ -141,12 +146,12 @@ def _backbone(recipe: Recipe, row: Row, scale: Scale) -> str:
 def _epochs(recipe: Recipe, row: Row, scale: Scale) -> int | None:
     if scale == "pocket" or row.budget == 1:
         return None
-    return row.budget * configs.protocol(recipe.protocol).epochs
+    return row.budget * configs.protocol(recipe.protocol_of(row)).epochs
 
 
 def _protocol(recipe: Recipe, row: Row, scale: Scale) -> str:
     """The name of the protocol that a row's records have."""
-    name = configs.suite(POCKET).card.protocol if scale == "pocket" else recipe.protocol
+    name = configs.suite(POCKET).card.protocol if scale == "pocket" else recipe.protocol_of(row)
     return changed(configs.protocol(name), {"epochs": _epochs(recipe, row, scale)}).name
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench.cli import paper
 from bench.core import configs, recipes
+from bench.core.errors import UsageError
 from bench.core.recipes import Recipe, Row
 from bench.execution.recipes import FLOPS_A_SECOND, hours, keys_of, requests, runs, wanted
 from bench.execution.request import MethodChoice
@@ -50,6 +51,32 @@ def test_the_names_of_a_rows_runs_are_those_of_the_specs_that_it_asks_for() -> N
     long = wanted(SMALL, "paper")[1]
     assert long.protocol == "mimi@v1+epochs=500"
     assert '"sigma": 32' in long.settings and long.settings.startswith("version 1 ")
+
+
+def test_a_row_may_have_a_protocol_of_its_own() -> None:
+    other = configs.protocol("elevater-full@v1")
+    rows = (ROWS[0], dataclasses.replace(ROWS[0], protocol=other.name))
+    two = dataclasses.replace(SMALL, rows=rows)
+    assert [request.protocol for request in requests(two, "paper", out="x")] == ["mimi@v1", "elevater-full@v1"]
+    assert [request.epochs for request in requests(two, "paper", out="x")] == [500, 5 * other.epochs]
+    assert [each.protocol for each in wanted(two, "paper")][1] == f"elevater-full@v1+epochs={5 * other.epochs}"
+    assert runs(two) == 3 + len(other.seeds)
+    one, each = (dataclasses.replace(two, rows=part) for part in (rows[:1], rows[1:]))
+    gflops = {SMALL.backbone: 2.0}
+    assert hours(two, gflops) == pytest.approx(hours(one, gflops) + hours(each, gflops))
+    assert hours(each, gflops) != pytest.approx(hours(one, gflops))
+    (pocket,) = requests(two, "pocket", out="x")
+    assert pocket.protocol is None
+    with pytest.raises(UsageError, match="no such"):
+        dataclasses.replace(two, rows=(dataclasses.replace(ROWS[0], protocol="no such"),))
+
+
+def test_clip_starts_from_texts_in_pevits_tables_and_a_supervised_vit_does_not() -> None:
+    for name in ("pevit-table2", "pevit-table3", "pevit-table4", "pevit-figure1"):
+        recipe = recipes.read(name)
+        for row in recipe.rows:
+            clip = recipe.backbone_of(row).endswith("+projection")
+            assert configs.protocol(recipe.protocol_of(row)).head == ("texts" if clip else "drawn"), row.label
 
 
 def test_hours_are_passes_by_images_by_flops() -> None:
