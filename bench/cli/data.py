@@ -332,32 +332,31 @@ def shots_command(args: argparse.Namespace) -> int:
 
 
 def texts_command(args: argparse.Namespace) -> int:
-    from functools import cache
-
     from bench.data import hints, sources
     from bench.data.download import catalog
     from bench.models import texts
 
     root, cards = data_root(args), _cards(args.dataset)
-    own: Path | None = args.texts if args.texts and args.texts.suffix == ".toml" else None
+    own = args.texts is not None and args.texts.suffix == ".toml"
     if own and len(cards) > 1:
-        raise UsageError(f"{own} names the classes of one dataset; {args.dataset} has {len(cards)}.")
-
-    @cache
-    def prompts() -> Path:
-        return args.texts or catalog.prompts(root, print)
-
-    ready, faults = [], []
-    for card in cards:  # all are looked at before a text tower is loaded
+        raise UsageError(f"{args.texts} names the classes of one dataset; {args.dataset} has {len(cards)}.")
+    asked, ready, faults = [], [], []
+    for card in cards:
         found = sources.find(card, root) if sources.is_local(card) else None
         try:
-            said = _texts_in(own, card) if own else _prompts_of(card, found, prompts)
-            ready.append((card, said, found.layout.name if found else ""))
+            asked.append((card, found.layout.name if found else "", None if own else _label_names(card, found)))
         except UsageError as error:
             faults.append(hints.with_name(card, error))
-    encode = texts.transformers_encoder(args.model) if ready else None
-    for card, said, layout in ready:
-        assert encode
+    if asked:
+        file = args.texts or catalog.prompts(root, print)
+    for card, layout, label_names in asked:  # all are read before a text tower is loaded
+        try:
+            ready.append((card, layout, _texts_of(card, layout, label_names, file)))
+        except UsageError as error:
+            faults.append(hints.with_name(card, error))
+    if ready:
+        encode = texts.transformers_encoder(args.model)
+    for card, layout, said in ready:
         path, weight = texts.place(root, card.name, args.backbone), texts.classifier(encode, said)
         texts.write(path, weight, said, args.model, layout)
         numbered = f", numbered as in the layout {layout}" if layout else ""
@@ -367,28 +366,33 @@ def texts_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _texts_in(path: Path, card: Dataset) -> Texts:
-    from bench.models import texts
-
-    said = texts.read_texts(path)
-    if len(said.names) != card.classes:
-        raise UsageError(f"{path} names {len(said.names)} classes, {card.name} has {card.classes}.")
-    return said
-
-
-def _prompts_of(card: Dataset, found: DatasetLocation | None, prompts: Callable[[], Path]) -> Texts:
-    """What prompts.py of ELEVATER's toolkit says of a dataset, in the order of the labels of the data that are here."""
+def _texts_of(card: Dataset, layout: str, label_names: tuple[str, ...] | None, file: Path) -> Texts:
+    """What a file says of the classes, in the order of the labels. Without `label_names` it is a person's own file, who
+    answers for the order; otherwise prompts.py of ELEVATER's toolkit."""
     from bench.data.readers import elevater
+    from bench.models import prompt_file, texts
+
+    said = texts.read_texts(file) if label_names is None else prompt_file.read(file, card.key)
+    if len(said.names) != card.classes:
+        raise UsageError(f"{file} names {len(said.names)} classes, {card.name} has {card.classes}.")
+    if label_names is None:
+        return said
+    alike = layout == elevater.TOOLKIT or card.key in prompt_file.NUMBERED
+    return prompt_file.in_label_order(said, label_names, alike=alike)
+
+
+def _label_names(card: Dataset, found: DatasetLocation | None) -> tuple[str, ...]:
+    """What the data call the classes, in the order of the labels. Raises UsageError where ELEVATER's prompts.py cannot
+    be put in that order: it has no such set, or the data are not here or do not tell."""
     from bench.models import prompt_file
 
-    prompt_file.toolkit_name(card.key)  # before anything is downloaded
+    prompt_file.toolkit_name(card.key)
     if found is None:
         raise UsageError("Its data are not here, which tell how its classes are numbered.")
-    label_names = found.class_names()
-    if label_names is None:
+    names = found.class_names()
+    if names is None:
         raise UsageError(f"The layout {found.layout.name} does not tell the names of classes. {prompt_file.OWN_FILE}")
-    alike = found.layout.name == elevater.TOOLKIT or card.key in prompt_file.NUMBERED
-    return prompt_file.in_label_order(prompt_file.read(prompts(), card.key, card.classes), label_names, alike=alike)
+    return names
 
 
 def prune_command(args: argparse.Namespace) -> int:

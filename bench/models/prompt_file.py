@@ -50,17 +50,14 @@ NUMBERED = ("country211", "flowers102", "gtsrb", "patch_camelyon")
 """Sets whose authors number the classes, or give codes, without naming them; the list is in that very order."""
 
 
-def read(path: Path, key: str, classes: int) -> Texts:
+def read(path: Path, key: str) -> Texts:
     """What the file says of the set that a card calls `key`; where a class has several names, the first, as the toolkit
-    takes it. Raises UsageError where the file is none, does not say it, or names another number of classes."""
+    takes it. Raises UsageError where the file is none, or does not say it."""
     name, assigned = toolkit_name(key), _assignments(path)
     try:
-        said = Texts(_listed(path, assigned, "class_map", name), _listed(path, assigned, "template_map", name))
+        return Texts(_listed(path, assigned, "class_map", name), _listed(path, assigned, "template_map", name))
     except ValueError as error:
         raise UsageError(f"{path}, {name}: {error}.") from error
-    if len(said.names) != classes:
-        raise UsageError(f"{path} names {len(said.names)} classes of {name}, not {classes}.")
-    return said
 
 
 def toolkit_name(key: str) -> str:

@@ -690,7 +690,17 @@ def test_texts_that_cannot_be_had_are_one_line(
     assert bench(*TEXTS, "elevater/fer2013", "--texts", site.folder / "prompts.py").code == 0
     few = tiny_sources.prompts(tmp_path / "few.py", {"fer-2013": MOODS[:6]})
     said = bench(*TEXTS, "elevater/fer2013", "--texts", few)
-    assert said.code == 2 and "few.py names 6 classes of fer-2013, not 7" in said.err
+    assert said.code == 2 and "few.py names 6 classes, elevater/fer2013 has 7" in said.err
+    tiny_sources.elevater_original(root / "raw", "gtsrb")
+    (site.folder / "prompts.py").unlink()
+    (root / "raw/toolkit/prompts.py").unlink(missing_ok=True)
+    asked = []
+    for what in ("elevater/gtsrb", "elevater"):  # asked for once, not for every dataset
+        before = len(site.asked)
+        said = bench(*TEXTS, what)
+        assert said.code == 2 and said.err.count("\n") == 1
+        asked.append(len(site.asked) - before)
+    assert asked[0] == asked[1]
     said = bench(*TEXTS, "elevater", "--texts", "own.toml")
     assert said.code == 2 and "own.toml names the classes of one dataset; elevater has 20" in said.err
 
