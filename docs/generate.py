@@ -43,6 +43,8 @@ ROWS = (
 )
 TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
 COSTS = re.compile(rf"(^\| `({'|'.join(NAMED)})` \| .*\n)+", re.MULTILINE)  # the rows that say what a cost is
+JOURNAL = ("article", "journal")
+ENTRIES = {"arXiv": ("misc", "howpublished"), "IJCV": JOURNAL, "Neural Networks": JOURNAL}  # the others are conferences
 BACKBONES = {"ViT-B/16": "vit_base_patch16_224", "Swin-T": "swin_tiny_patch4_window7_224"}
 
 HEAD = """# Methods
@@ -210,7 +212,7 @@ def cite(entry: registry.Entry, cited: dict[str, Any]) -> str:
     number = entry.paper.partition("arXiv ")[2]
     paper = cited[number or entry.paper]
     surname = re.sub(r"\W", "", entry.paper.split()[0]).lower()
-    kind, where = ("misc", "howpublished") if paper["venue"] == "arXiv" else ("inproceedings", "booktitle")
+    kind, where = ENTRIES.get(paper["venue"], ("inproceedings", "booktitle"))
     fields = {
         "author": " and ".join(paper["authors"].split(", ")),
         "title": f"{{{paper['title']}}}",

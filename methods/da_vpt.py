@@ -19,6 +19,7 @@ batches, where the code does so again in training; a class that these lack share
 starts at the farthest points; that code trains biases of some layers, chosen for each dataset, as beta and lambda are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,8 @@ from bench.core.errors import Incompatible
 from bench.models.hooks import SendBefore, SideChannel
 from bench.models.method import Batches, Method, Shape
 from bench.models.view import ModelView
+from methods._features import features
+from methods._kmeans import clusters
 from methods._prompts import Prompts, xavier_bound
 
 
@@ -43,18 +46,11 @@ class Guide(nn.Module):
         self.guided: list[tuple[Prompts, SideChannel]] = []  # the prompts are not its own: they are stored once
         self.register_buffer("prompt_of", torch.arange(classes, dtype=torch.int32) % prompts)
 
-    def loss(self, of_class: Tensor, beta: float, lambda_: float) -> Tensor:
-        """The term of a batch whose labels are of_class (B, C), one at the classes of an image."""
-        parts = []
-        for P, wire in self.guided:
+    def entered(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """x (B, D), c (B, D) and P (p, D) of every guided block"""
+        for prompts, wire in self.guided:
             tokens = wire.take()
-            prompts = P.tokens.float()
-            positive = of_class @ F.one_hot(self.prompt_of.long(), len(prompts)).to(of_class) > 0  # (B, P)
-            patches, token = tokens[:, self.skipped :].float().mean(1), tokens[:, 0].float()
-            parts.append(
-                beta * proxy_anchor(patches, prompts, positive) + lambda_ * proxy_anchor(token, prompts, positive)
-            )
-        return torch.stack(parts).mean()
+            yield tokens[:, self.skipped :].float().mean(1), tokens[:, 0].float(), prompts.tokens.float()
 
 
 def proxy_anchor(z: Tensor, P: Tensor, positive: Tensor, alpha: float = 32.0, delta: float = 0.1) -> Tensor:
@@ -104,24 +100,24 @@ class DAVPT(Method):
             paths = tuple(f"{block.path}." for block in net.blocks)
             net.unfreeze(lambda name: name.startswith(paths) and name.endswith(".bias"))
 
+    @torch.no_grad()
     def calibrate(self, net: ModelView, batches: Batches) -> None:
-        features: list[Tensor] = []
-        hook = net.head.register_forward_pre_hook(lambda _, args: features.append(args[0]))
-        try:
-            with torch.no_grad():
-                of_class = []
-                for images, labels in batches(self.batches):
-                    net.model(images)
-                    of_class.append(hot(labels, net.head.out_features))
-        finally:
-            hook.remove()
-        classes = torch.cat(of_class).to(features[0])
+        C = net.head.out_features
+        with features(net) as see:
+            f, of_class = zip(*((see(x), hot(labels, C)) for x, labels in batches(self.batches)), strict=True)
+        classes = torch.cat(of_class).to(f[0])
         seen = classes.sum(0) > 0
-        means = (classes.T @ torch.cat(features))[seen] / classes.sum(0)[seen, None]
-        guide(net).prompt_of[seen] = assign(means, self.prompts).to(torch.int32)
+        means = (classes.T @ torch.cat(f))[seen] / classes.sum(0)[seen, None]
+        guide(net).prompt_of[seen] = clusters(means, self.prompts).to(torch.int32)
 
     def loss(self, logits: Tensor, labels: Tensor, net: ModelView) -> Tensor:
-        return guide(net).loss(hot(labels, logits.shape[1]).to(logits), self.beta, self.lambda_)
+        prompt_of = F.one_hot(guide(net).prompt_of.long(), self.prompts).to(logits)  # (C, p)
+        positive = hot(labels, logits.shape[1]).to(logits) @ prompt_of > 0  # (B, p)
+        terms = [
+            self.beta * proxy_anchor(x, P, positive) + self.lambda_ * proxy_anchor(c, P, positive)
+            for x, c, P in guide(net).entered()
+        ]
+        return torch.stack(terms).mean()
 
     def count(self, shape: Shape) -> int | None:
         return None if self.biases else self.prompts * sum(shape.dims)
@@ -134,22 +130,3 @@ def guide(net: ModelView) -> Guide:
 def hot(labels: Tensor, classes: int) -> Tensor:
     """Labels (B), or (B, C) already, as (B, C)."""
     return F.one_hot(labels, classes) if labels.ndim == 1 else labels
-
-
-def assign(means: Tensor, prompts: int, rounds: int = 50) -> Tensor:
-    """The cluster of each of the means (C, D), by k-means of their directions; its own where there are enough."""
-    if len(means) <= prompts:
-        return torch.arange(len(means), device=means.device)
-    points = F.normalize(means, dim=-1)
-    centres = points[:1]
-    while len(centres) < prompts:  # each time the point that is farthest from all centres
-        centres = torch.cat((centres, points[torch.cdist(points, centres).amin(1).argmax()][None]))
-    for _ in range(rounds):
-        nearest = torch.cdist(points, centres).argmin(1)
-        members = F.one_hot(nearest, prompts).to(points)
-        sizes = members.sum(0)[:, None]
-        moved = torch.where(sizes > 0, members.T @ points / sizes.clamp(min=1), centres)
-        if torch.equal(moved, centres):
-            break
-        centres = moved
-    return torch.cdist(points, centres).argmin(1)

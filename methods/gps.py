@@ -19,34 +19,15 @@ Ours differs: `batches` batches of training data choose the weights, not all of 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bench.core.errors import Incompatible
 from bench.models.method import Batches, Method, Shape
-from bench.models.view import HookPoint, ModelView
+from bench.models.view import ModelView
+from methods._features import features
 from methods._lowrank import every_linear
-
-
-class Chosen(nn.Module):
-    """x -> dW x with dW zero but for k entries in every row"""
-
-    index: Tensor
-
-    def __init__(self, slot: HookPoint, k: int) -> None:
-        super().__init__()
-        self.size = slot.d_out, slot.d_in
-        self.values = nn.Parameter(torch.zeros(slot.d_out, k))
-        self.register_buffer("index", torch.arange(k, dtype=torch.int32).repeat(slot.d_out, 1))
-
-    def dense(self) -> Tensor:
-        return self.values.new_zeros(self.size).scatter(1, self.index.long(), self.values)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.dense())  # (..., d_in) -> (..., d_out)
-
-    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return W + self.dense(), b
+from methods._sparse import SparseUpdate, weight_gradients
 
 
 @dataclass(frozen=True)
@@ -66,37 +47,25 @@ class GPS(Method):
         for slot in every_linear(net):
             if self.k > slot.d_in:
                 raise Incompatible(f"k = {self.k}, but a neuron of {slot.label} has {slot.d_in} inputs.")
-            slot.add(Chosen(slot, self.k))
+            slot.add(SparseUpdate(slot, torch.arange(self.k).repeat(slot.d_out, 1)))
 
     def calibrate(self, net: ModelView, batches: Batches) -> None:
-        features: list[Tensor] = []
-        hook = net.classifier.register_forward_pre_hook(lambda _, args: features.append(args[0]))
-        chosen = [(added.slot, net.pet[name]) for name, added in net.added_modules.items()]
-        weights = {id(slot.module): slot.module.get_parameter("weight") for slot, _ in chosen}
-        pull = {key: torch.zeros_like(weight) for key, weight in weights.items()}
-        try:
-            for weight in weights.values():
-                weight.requires_grad_(True)
-            for images, labels in batches(self.batches):
-                net.model(images)
-                loss = contrastive(features.pop(), labels)
-                for key, gradient in zip(pull, torch.autograd.grad(loss, list(weights.values())), strict=True):
-                    pull[key] += gradient
-        finally:
-            hook.remove()
-            for weight in weights.values():
-                weight.requires_grad_(False)
-        for slot, m in chosen:
-            own = pull[id(slot.module)][slot.columns].abs()
-            m.get_buffer("index").copy_(own.topk(self.k, dim=1).indices)
+        slots = [added.slot for added in net.added_modules.values()]
+        pull = [torch.zeros_like(slot.module.get_parameter("weight")[slot.columns]) for slot in slots]
+        with features(net) as see:
+            losses = (contrastive(see(images), labels) for images, labels in batches(self.batches))
+            for gradients in weight_gradients(slots, losses):
+                pull = [total + gradient for total, gradient in zip(pull, gradients, strict=True)]
+        for name, total in zip(net.added_modules, pull, strict=True):
+            net.pet[name].get_buffer("index").copy_(total.abs().topk(self.k, dim=1).indices)
 
     def count(self, shape: Shape) -> int:
         return self.k * sum(int((5 + shape.mlp_ratio) * dim) for dim in shape.dims)
 
 
-def contrastive(features: Tensor, labels: Tensor, tau: float = 0.07) -> Tensor:
-    """L of features (B, D) and labels (B)."""
-    f = F.normalize(features, dim=-1)
+def contrastive(f: Tensor, labels: Tensor, tau: float = 0.07) -> Tensor:
+    """L of features f (B, D) and labels (B)."""
+    f = F.normalize(f, dim=-1)
     others = ~torch.eye(len(f), dtype=torch.bool, device=f.device)
     partners = (labels[:, None] == labels) & others
     log_p = (f @ f.T / tau).masked_fill(~others, -torch.inf).log_softmax(dim=-1)

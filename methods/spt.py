@@ -28,30 +28,7 @@ from bench.core.errors import Incompatible
 from bench.models.method import Batches, Method
 from bench.models.view import HookPoint, ModelView
 from methods._lowrank import LowRank
-
-LINEARS = ("q", "k", "v", "proj", "fc1", "fc2")
-
-
-class Entries(nn.Module):
-    """x -> (M * V) x      `index`: the places of V's entries in the flattened matrix"""
-
-    index: Tensor
-
-    def __init__(self, slot: HookPoint, index: Tensor) -> None:
-        super().__init__()
-        self.size = slot.d_out, slot.d_in
-        self.values = nn.Parameter(torch.zeros(1, len(index)))  # one row: a vector would be spared weight decay
-        self.register_buffer("index", index.to(torch.int32))
-
-    def dense(self) -> Tensor:
-        flat = self.values.new_zeros(self.size[0] * self.size[1])
-        return flat.scatter(0, self.index.long(), self.values[0]).view(self.size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.dense())  # (..., d_in) -> (..., d_out)
-
-    def merged_weights(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return W + self.dense(), b
+from methods._sparse import SparseUpdate, weight_gradients
 
 
 @dataclass(frozen=True)
@@ -73,26 +50,29 @@ class SPT(Method):
 
     def attach(self, net: ModelView) -> None:
         """Until data are seen, every matrix has its share of the budget."""
-        for block in net.blocks:
-            for slot in (block.linear[name] for name in LINEARS):
-                share = round(self.budget * slot.d_in * slot.d_out)
-                if not share:
-                    raise Incompatible(f"budget = {self.budget} is less than one weight of {slot.label}.")
-                slot.add(Entries(slot, torch.arange(share)))
+        for slot in linears(net):
+            share = round(self.budget * slot.d_in * slot.d_out)
+            if not share:
+                raise Incompatible(f"budget = {self.budget} is less than one weight of {slot.label}.")
+            slot.add(SparseUpdate(slot, torch.arange(share)))
 
     def calibrate(self, net: ModelView, batches: Batches) -> None:
-        slots = [added.slot for added in net.added_modules.values()]
-        flat = torch.cat([S.flatten() for S in sensitivity(net, slots, batches, self.batches)])
+        slots = linears(net)
+        losses = (F.cross_entropy(net.model(images), labels) for images, labels in batches(self.batches))
+        S = [torch.zeros_like(slot.module.get_parameter("weight")[slot.columns]) for slot in slots]
+        for gradients in weight_gradients(slots, losses):
+            S = [total + gradient.square() for total, gradient in zip(S, gradients, strict=True)]
+        flat = torch.cat([matrix.flatten() for matrix in S])
         sensitive = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         sensitive[flat.topk(round(self.budget * len(flat))).indices] = True
-        parts = sensitive.split([slot.d_in * slot.d_out for slot in slots])
-        for name, slot, part in zip(list(net.added_modules), slots, parts, strict=True):
-            index = part.nonzero()[:, 0]
+        for name in list(net.added_modules):
             net.detach(name)
+        for slot, part in zip(slots, sensitive.split([matrix.numel() for matrix in S]), strict=True):
+            index = part.nonzero()[:, 0]
             if len(index) >= self.structured_size(slot) / self.ease:
                 slot.add(self.structured(slot))
             elif len(index):
-                slot.add(Entries(slot, index))
+                slot.add(SparseUpdate(slot, index))
 
     def structured(self, slot: HookPoint) -> nn.Module:
         """What a matrix with many sensitive weights gets."""
@@ -103,29 +83,15 @@ class SPT(Method):
         return self.rank * (slot.d_in + slot.d_out)
 
     def reshape(self, net: ModelView, tensors: Mapping[str, Tensor]) -> None:
-        for block in net.blocks:
-            for slot in (block.linear[name] for name in LINEARS):
-                name = slot.label.replace(".", "_")
-                if name in net.pet:
-                    net.detach(name)
-                if (index := tensors.get(f"pet.{name}.index")) is not None:
-                    slot.add(Entries(slot, index))
-                elif any(key.startswith(f"pet.{name}.") for key in tensors):
-                    slot.add(self.structured(slot))
+        for slot in linears(net):
+            name = slot.label.replace(".", "_")
+            if name in net.pet:
+                net.detach(name)
+            if (index := tensors.get(f"pet.{name}.index")) is not None:
+                slot.add(SparseUpdate(slot, index))
+            elif any(key.startswith(f"pet.{name}.") for key in tensors):
+                slot.add(self.structured(slot))
 
 
-def sensitivity(net: ModelView, slots: list[HookPoint], batches: Batches, count: int) -> list[Tensor]:
-    """S of the weights (d_out, d_in) of these linears; a fused one is looked at once."""
-    weights = {slot.path: slot.module.get_parameter("weight") for slot in slots}
-    S = {path: torch.zeros_like(weight) for path, weight in weights.items()}
-    try:
-        for weight in weights.values():
-            weight.requires_grad_(True)
-        for images, labels in batches(count):
-            loss = F.cross_entropy(net.model(images), labels)
-            for path, gradient in zip(S, torch.autograd.grad(loss, list(weights.values())), strict=True):
-                S[path] += gradient.square()
-    finally:
-        for weight in weights.values():
-            weight.requires_grad_(False)
-    return [S[slot.path][slot.columns] for slot in slots]
+def linears(net: ModelView) -> list[HookPoint]:
+    return [block.linear[name] for block in net.blocks for name in ("q", "k", "v", "proj", "fc1", "fc2")]

@@ -22,7 +22,7 @@ from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
 from bench.tools import conformance
-from methods import da_vpt, spt_adapter
+from methods import _kmeans, da_vpt, spt_adapter
 
 VIT = "vit_base_patch16_224"
 IMAGES = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -96,7 +96,7 @@ def test_spt_trains_the_most_sensitive_weights_and_gives_matrices_with_many_a_lo
         elif places:
             assert set(m.index.tolist()) == places and not m.values.any()
         kinds.add(type(m).__name__)
-    assert kinds >= {"LowRank", "Entries"}  # both kinds of tuning take part in this test
+    assert kinds >= {"LowRank", "SparseUpdate"}  # both kinds of tuning take part in this test
     assert cost.method_params(net) <= tau
     assert not any(p.requires_grad for _, p in net.backbone_parameters())
 
@@ -227,9 +227,9 @@ def test_da_vpt_is_vpt_deep_with_a_term_of_the_loss() -> None:
 def test_classes_that_look_alike_share_a_prompt() -> None:
     directions = torch.eye(8, dtype=torch.float64)[[0, 3, 3, 0, 6, 3]]
     means = directions * torch.tensor([1.0, 2, 5, 9, 1, 3])[:, None] + 0.01 * torch.randn(6, 8, dtype=torch.float64)
-    found = da_vpt.assign(means, 3).tolist()
+    found = _kmeans.clusters(means, 3).tolist()
     assert found[0] == found[3] and found[1] == found[2] == found[5] and len(set(found)) == 3
-    assert da_vpt.assign(means, 6).tolist() == list(range(6))
+    assert _kmeans.clusters(means, 6).tolist() == list(range(6))
 
 
 def test_a_class_without_images_has_a_prompt_all_the_same() -> None:
