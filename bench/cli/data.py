@@ -357,7 +357,12 @@ def texts_command(args: argparse.Namespace) -> int:
     if ready:
         encode = texts.transformers_encoder(args.model)
     for card, layout, said in ready:
-        path, weight = texts.place(root, card.name, args.backbone), texts.classifier(encode, said)
+        try:
+            weight = texts.classifier(encode, said)
+        except UsageError as error:
+            faults.append(hints.with_name(card, error))
+            continue
+        path = texts.place(root, card.name, args.backbone)
         texts.write(path, weight, said, args.model, layout)
         numbered = f", numbered as in the layout {layout}" if layout else ""
         print(f"{path}: {len(weight)} classes of {weight.shape[1]} features, {texts.digest(weight)}{numbered}")

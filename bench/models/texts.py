@@ -123,7 +123,8 @@ def digest(weight: Tensor) -> str:
 def transformers_encoder(name: str) -> Encode:
     """The text tower of a CLIP of Hugging Face transformers, by its name on the hub or its folder.
 
-    Raises UsageError where transformers is not installed, or the model cannot be had.
+    Raises UsageError where transformers is not installed, or the model cannot be had; `encode` where a text is longer
+    than the tower reads, 77 tokens of CLIP's.
     """
     try:
         import transformers
@@ -138,7 +139,11 @@ def transformers_encoder(name: str) -> Encode:
         raise UsageError(f"--model {name}: no CLIP could be loaded ({type(error).__name__}: {told}).") from error
 
     def encode(texts: Sequence[str]) -> Tensor:
-        tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
+        length, limit = tokens["attention_mask"].sum(1), model.config.text_config.max_position_embeddings
+        if int(length.max()) > limit:
+            longest = texts[int(length.argmax())]
+            raise UsageError(f"{longest!r} has {int(length.max())} tokens, and {name} reads {limit}. Shorten it.")
         with torch.no_grad():
             found: Tensor = model.text_projection(model.text_model(**tokens).pooler_output)
         return found

@@ -127,6 +127,16 @@ def test_the_command_makes_the_file_that_runs_read(
     assert "names 1 classes, pocket/digits has 10" in capsys.readouterr().err
 
 
+def test_a_text_that_is_longer_than_the_tower_reads_is_refused_and_not_cut(theirs, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    theirs.save_pretrained(tmp_path)
+    tiny_clip.tokenizer(transformers).save_pretrained(tmp_path)
+    found = texts.transformers_encoder(str(tmp_path))
+    limit = theirs.config.text_config.max_position_embeddings - 2  # a start and an end
+    assert found(["a" * limit, "b"]).shape == (2, tiny_clip.SHARED)
+    with pytest.raises(UsageError, match=rf"'{'a' * (limit + 1)}' has {limit + 3} tokens, and .* reads {limit + 2}"):
+        found(["b", "a" * (limit + 1)])
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
