@@ -83,8 +83,8 @@ class Recipe:
         for key in self.datasets:
             if key not in known:
                 raise ValueError(f"suite {self.suite} has no dataset {key!r}, but {', '.join(sorted(known))}")
-        for row in self.rows:
-            configs.protocol(self.protocol_of(row))
+        for name in (self.protocol, *map(self.protocol_of, self.rows)):
+            configs.protocol(name)
 
     @property
     def keys(self) -> tuple[str, ...]:
