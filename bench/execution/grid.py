@@ -17,6 +17,7 @@ from bench.models import registry
 
 if TYPE_CHECKING:
     from bench.core.configs import SuiteCard
+    from bench.execution import datasets
     from bench.models.method import Method
     from bench.training.job import Job
 
@@ -71,6 +72,9 @@ def make(
     from bench.training.job import make_job
 
     root = Path(request.data_root) if request.data_root else default_data_root()
+    if protocol.head == "texts" and prepare:  # told before anything is decoded
+        places = datasets.locate(request, own, protocol, backbones, root, lambda _: None, on_progress, prepare=False)
+        _check_texts(places.ready, backbones, root)
     found = datasets.locate(request, own, protocol, backbones, root, warn, on_progress, prepare=prepare)
     jobs = [
         make_job(
@@ -85,13 +89,27 @@ def make(
         for card, source in found.ready
         for name, method in methods
     ]
-    if protocol.head == "texts" and prepare:
-        from bench.training.setup import text_features
-
-        for job in {(job.card.name, job.spec.backbone): job for job in jobs}.values():
-            text_features(job)  # told before anything is run
     unique = tuple({job.spec.digest: job for job in jobs}.values())
     return Grid(unique, (*unfit, *found.refused), found.folders, found.summary)
+
+
+def _check_texts(places: Sequence[datasets.Located], backbones: Sequence[str], root: Path) -> None:
+    """Raises UsageError where a head that starts from texts lacks them. Data that are missing are told later."""
+    from bench.data import sources
+    from bench.training.setup import texts_for
+
+    faults = []
+    for card, source in places:
+        if sources.is_local(card) and source is None:
+            continue
+        for backbone in backbones:
+            try:
+                texts_for(card, source, backbone, root)
+            except UsageError as error:
+                faults.append(str(error))
+    if faults:
+        more = f" So it is with {len(faults) - 1} more: --dataset takes a suite as well." if faults[1:] else ""
+        raise UsageError(faults[0] + more)
 
 
 def computes_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

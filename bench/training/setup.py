@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from bench.core.configs import Dataset
 from bench.core.errors import BadData, SealedTest, UsageError
 from bench.core.spec import Protocol, stream
 from bench.data import fewshot, ready
 from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
-from bench.data.sources import DatasetLocation, whole_name
+from bench.data.sources import DatasetLocation, Source, whole_name
 from bench.data.splits import ArraySplit, Sealed, Splits, TrainingOutcome
 from bench.models import backbones, texts
 from bench.models.families import build_view
@@ -65,9 +67,13 @@ def draw_head(net: ModelView, seed: int) -> None:
 
 def text_features(job: Job) -> texts.Features:
     """What the head starts as where the protocol starts it from texts. Raises UsageError where that is not here."""
-    layout = job.source.layout.name if isinstance(job.source, DatasetLocation) else ""
-    dataset = whole_name(job.card.name)
-    return texts.read(job.data_root, dataset, job.spec.backbone, job.card.classes, layout=layout)
+    return texts_for(job.card, job.source, job.spec.backbone, job.data_root)
+
+
+def texts_for(card: Dataset, source: Source, backbone: str, root: Path) -> texts.Features:
+    """The same of a dataset that lies at `source`, for a backbone."""
+    layout = source.layout.name if isinstance(source, DatasetLocation) else ""
+    return texts.read(root, whole_name(card.name), backbone, card.classes, layout=layout)
 
 
 @torch.no_grad()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
+from bench.core import configs
+from bench.core.errors import UsageError
+from bench.data.sources import Missing
 from bench.execution import grid
 from bench.execution.request import MethodChoice, make_request
+from bench.models import texts
 
 
 @pytest.mark.parametrize(
@@ -43,3 +49,33 @@ def test_bf16_on_a_processor_without_it_is_warned_of(
     made = grid.make(request, device, lines.append, prepare=False)
     assert [job.spec.protocol.precision for job in made.jobs] == [precision]
     assert len(lines) == warned and all("no instructions for bfloat16" in line for line in lines)
+
+
+def test_texts_that_are_missing_are_told_before_anything_is_decoded(tmp_path: Path) -> None:
+    names = ("pocket/digits", "pocket/count")
+    request = make_request(
+        methods=(MethodChoice("linear_probe"),),
+        datasets=names,
+        backbones=("pocket_vit",),
+        protocol="elevater-5shot@v2",
+        seeds=(0,),
+        data_root=str(tmp_path),
+    )
+    with pytest.raises(UsageError) as told:
+        grid.make(request, "cpu", print)
+    assert "bench data texts --dataset pocket/digits --backbone pocket_vit" in str(told.value)
+    assert str(told.value).count("\n") == 0 and "So it is with 1 more: --dataset takes a suite" in str(told.value)
+    assert not list(tmp_path.iterdir())
+    for name in names:
+        classes = configs.dataset(name).classes
+        said = texts.Texts(tuple(map(str, range(classes))), ("{}",))
+        texts.write(texts.place(tmp_path, name, "pocket_vit"), torch.eye(classes), said, "a test")
+    assert [job.card.name for job in grid.make(request, "cpu", print).jobs] == list(names)
+
+
+def test_data_that_are_missing_are_told_before_their_texts(tmp_path: Path) -> None:
+    request = make_request(
+        methods=(MethodChoice("linear_probe"),), datasets=("elevater/mnist",), seeds=(0,), data_root=str(tmp_path)
+    )
+    with pytest.raises(Missing):
+        grid.make(dataclasses.replace(request, protocol="elevater-5shot@v2"), "cpu", print)
