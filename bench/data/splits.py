@@ -83,7 +83,8 @@ _ISSUED: WeakSet[TrainingOutcome] = WeakSet()
 
 
 def issue(outcome: Outcome) -> Outcome:
-    """Makes the outcome a key, the object itself and none that is like it. The training loop issues what it returns."""
+    """Makes the outcome a key, the object itself and none that is like it. What has trained issues what it returns: the
+    training loop, or the fit of a probe."""
     _ISSUED.add(outcome)
     return outcome
 
@@ -95,7 +96,7 @@ class Sealed:
         self._read = read
 
     def open(self, key: object) -> ArraySplit:
-        """The test arrays, read now, for the outcome that a training loop issued. Raises SealedTest for all else."""
+        """The test arrays, read now, for an outcome that was issued. Raises SealedTest for all else."""
         if not isinstance(key, TrainingOutcome) or key not in _ISSUED:
             raise SealedTest(
                 "The test split was asked for before training had ended; it opens for a finished training only."

@@ -19,11 +19,14 @@ from torch.utils._pytree import tree_leaves
 
 from bench.models.view import ModelView
 
+MOMENTS = {"adamw": 2, "sgd": 1}
+"""How many numbers an optimiser of a protocol keeps for every trained one."""
+
 
 def training(net: ModelView, size: int, images: int, moments: int) -> int:
     """Bytes that a step on `images` images of `size` pixels holds when its forward pass has ended, and those that it
     will fill: weights and buffers, what the pass keeps for the backward pass, and for every trained parameter its
-    gradient and the optimiser's `moments` (two of AdamW, one of SGD).
+    gradient and the `moments` that the optimiser keeps.
 
     What is kept is measured on two images and on three: from there it grows by the same bytes with each. (Of one image
     fewer copies are made: where q, k and v lie is already what attention asks for.) torch's random state is left as it
@@ -37,22 +40,22 @@ def training(net: ModelView, size: int, images: int, moments: int) -> int:
 def inference(net: ModelView, size: int) -> int:
     """Bytes while one image of `size` pixels is scored: weights and buffers, and the tensors of the pass that are alive
     at one time, at most."""
-    image, training = _images(net, size, 1), net.pet.training
+    image, mode = _images(net, size, 1), net.pet.training
     net.model.eval()
     with torch.no_grad(), LiveBytes() as live:
         net.model(image)
-    net.pet.train(training)
+    net.pet.train(mode)
     return _weights(net) + live.most
 
 
 def _kept_for_backward(net: ModelView, images: Tensor) -> int:
-    training, device = net.pet.training, images.device
+    mode, device = net.pet.training, images.device
     net.model.eval()
     net.pet.train()
     kept = KeptBytes([*_tensors(net), images])
     with torch.random.fork_rng([device] if device.type == "cuda" else []), kept:
         net.model(images)
-    net.pet.train(training)
+    net.pet.train(mode)
     return kept.total
 
 

@@ -7,7 +7,7 @@ from closed forms, or from the method put on its backbone anew without training.
     labels      the same for all records of the same data
     head        C x D + C for C classes and width D
     parameters, operations, bytes     of the untrained model, where training does not change sizes
-    PE, metric, rule, phases          within the record
+    PE, metric, rule, phases, memory  within the record
 
 Labels and predictions are what the run wrote: who forges them, and the record to match, is not found out here.
 """
@@ -26,7 +26,7 @@ from bench.core import configs, predictions
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Cost, Record, pe
 from bench.core.store import Store
-from bench.models import backbones, cost, registry, static_cost
+from bench.models import backbones, cost, memory, registry, static_cost
 from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.training import metrics
@@ -244,11 +244,22 @@ def _check_record(check: _Check, record: Record) -> None:
     check.equal("parameters left at most those that were trained", max(params.deployed, params.method), params.method)
     trained = params.method + params.head
     check.equal("gradients at most for what is trained", max(params.with_gradient, trained), trained)
+    for what, found, least in _memory(record.cost, record.spec.protocol.optimizer):
+        if found is not None:
+            check.equal(f"memory of {what} at least what it is made of", max(found, least), found)
     if record.milestones:
         last = record.milestones[-1]
         check.equal("parameters of the last phase", last.params.deployed, params.deployed)
         if scores.rule == "last":
             check.equal("score of the last phase", last.score, scores.test)
+
+
+def _memory(cost: Cost, optimizer: str) -> Iterator[tuple[str, int | None, int]]:
+    """Of training and of inference, the bytes that a record tells, and those of the weights, of gradients and of the
+    optimiser's state alone."""
+    weights, trained = 4 * cost.params.total, 4 * (cost.params.deployed + cost.params.head)
+    yield "training", cost.train_bytes, weights + (1 + memory.MOMENTS[optimizer]) * trained
+    yield "inference", cost.inference_bytes, weights
 
 
 def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, ...]) -> None:

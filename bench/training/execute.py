@@ -29,7 +29,6 @@ from bench.training.search import search
 from bench.training.setup import apply_split_rules, load_test, load_training, phases_of, prepare_model, text_features
 
 TIMED = 1000  # test images, at most, on which the merged model is timed
-MOMENTS = {"adamw": 2, "sgd": 1}  # numbers that an optimiser keeps for each trained one
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in the messages of allocators, of accelerators and CPUs
 
 
@@ -248,7 +247,7 @@ def _train_bytes(trained: loop.Trained, protocol: Protocol, size: int) -> int:
     for snapshot in trained.snapshots:
         tuned.restore(snapshot.model)
         with inference.autocast(tuned.view, protocol.precision):
-            found.append(memory.training(tuned.view, size, protocol.batch_size, MOMENTS[protocol.optimizer]))
+            found.append(memory.training(tuned.view, size, protocol.batch_size, memory.MOMENTS[protocol.optimizer]))
     tuned.restore(trained.reported)
     return max(found)
 

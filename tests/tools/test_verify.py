@@ -57,6 +57,7 @@ def test_records_as_they_were_made_are_vouched_for(root: Path) -> None:
     assert any("training changes their number" in reason for reason in of(found.findings, "mimi").unchecked)
 
 
+LORA_HOLDS = 4 * 1_230_474 + 4 * 3 * (24_576 + 1_290)  # weights; of each trained one a gradient and two moments
 EDITS: list[tuple[str, Callable[[Any], object], str]] = [
     ("lora", lambda d: d["scores"].update(test=0.99), "score: the record says 0.99, it is 0."),
     ("lora", lambda d: d["scores"].update(test_images=9), "test images: the record says 9, it is "),
@@ -70,6 +71,8 @@ EDITS: list[tuple[str, Callable[[Any], object], str]] = [
     ("lora", lambda d: d["cost"]["storage_bytes"].update(with_head=7), "bytes of the head"),
     ("lora", lambda d: d["cost"]["unmerged"].update(flops=7), "operations: the record says 7"),
     ("lora", lambda d: d["cost"].update(merged=None), "operations when merged: the record says None"),
+    ("lora", lambda d: d["cost"].update(train_bytes=LORA_HOLDS - 1), "memory of training at least what it is made of"),
+    ("lora", lambda d: d["cost"].update(inference_bytes=7), "memory of inference at least what it is made of"),
     ("mimi", lambda d: d["cost"]["params"].update(deployed=3), "parameters of the last phase"),
     ("mimi", lambda d: d["milestones"][-1].update(score=1.0), "score of the last phase: the record says 1.0"),
     ("full", lambda d: d["scores"].update(test=7.5), "scores.test = 7.5 is not between 0 and 1"),
@@ -85,6 +88,11 @@ def test_an_edited_record_is_a_mismatch_that_says_what(
     found = verify(root)
     assert any(fault in mismatch for mismatch in of(found.findings, method).mismatches)
     assert found.count("mismatch") == 1 and found.count("vouched") == 7
+
+
+def test_memory_may_be_no_more_than_what_it_is_made_of(root: Path) -> None:
+    edit(root, "lora", lambda d: d["cost"].update(train_bytes=LORA_HOLDS, inference_bytes=4 * 1_230_474))
+    assert of(verify(root).findings, "lora").verdict == "vouched"
 
 
 def test_other_labels_than_those_of_most_records_of_the_same_data_are_a_mismatch(root: Path) -> None:
