@@ -24,13 +24,14 @@ from bench.core.errors import UsageError
 from bench.core.record import Record
 from bench.core.spec import Protocol
 from bench.models import registry
-from bench.report import Part, load, parts, write_all
+from bench.report import load, write_all
 from bench.report.aggregate import COSTS, leaderboard
 from bench.report.cells import human
 from bench.report.frame import frame, seen_in_pretraining
 from bench.report.heatmap import heatmap_figure
 from bench.report.labels import place
 from bench.report.looks import COLOURS, look
+from bench.report.parts import Part, divide
 from bench.report.phases import neurons_figure, trails
 from bench.report.plots import tradeoff_figure, with_overhead
 from bench.report.standings import Headline
@@ -198,10 +199,10 @@ def test_what_cannot_stand_in_one_cell_is_always_refused(extra: Record, words: s
 )
 def test_a_row_that_averages_what_was_made_otherwise_says_so(changes: dict[str, Any], things: str) -> None:
     same = grid({"lora": [0.5, 0.6], "bitfit": [0.4, 0.5]})
-    assert [part.note for part in parts(frame(same))] == [""]
+    assert [part.note for part in divide(frame(same))] == [""]
     other = make("lora", "digits", 2, 0.6)
     other = dataclasses.replace(other, provenance=dataclasses.replace(other.provenance, **changes))
-    (part,) = parts(frame([*same, other]))
+    (part,) = divide(frame([*same, other]))
     assert part.note == f"Made with different {things}: the runs of lora."
 
 
@@ -587,7 +588,7 @@ def test_write_all_follows_the_card_and_splits_what_does_not_compare(
         *grid({"lora": [0.6]}, protocol=dataclasses.replace(OTHER, epochs=9), weights="random"),
         make("lora", "pets", 0, 0.5, suite="folder"),
     ]
-    found = {part.name: part for part in parts(frame(records))}
+    found = {part.name: part for part in divide(frame(records))}
     assert [name for name in found if name.startswith("pocket@pocket-v2-")] != []
     assert {name for name in found if "v2-" not in name} == {"pocket", "pocket@random", "folder-pets"}
     assert len(found) == 5

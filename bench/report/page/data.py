@@ -23,10 +23,11 @@ from bench.core import configs
 from bench.core.record import Provenance, Record
 from bench.core.schema import plain
 from bench.core.spec import changes_of
-from bench.report import Part, Report, ReportedPart, floors
+from bench.report import Report, floors
 from bench.report.aggregate import NAMES
 from bench.report.columns import COLUMNS, MEASURES, measures_of_run
 from bench.report.frame import key_of, seen_in_pretraining
+from bench.report.parts import Part, ReportedPart
 from bench.report.standings import datasets
 
 RUN = (
