@@ -1,7 +1,7 @@
-"""Records -> pandas -> leaderboards and figures. Needs no torch; pandas and matplotlib load when something is written.
+"""Records -> pandas -> leaderboards and figures. Needs no torch; pandas and matplotlib load when they are used.
 
 A report is divided into parts, one leaderboard each (bench.report.parts), of which tables, figures and text are made
-(bench.report.outputs).
+(bench.report.outputs, bench.report.figures).
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 from bench.core import configs, suites, text
 from bench.core.errors import UsageError
 from bench.core.record import Record
-from bench.report import outputs
-from bench.report.outputs import Export
-from bench.report.parts import Part, ReportedPart, divide, shown_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.core.configs import SuiteCard
     from bench.report.compare import Comparison
+    from bench.report.outputs import Export
+    from bench.report.parts import Part, ReportedPart
 
 T = TypeVar("T")
 Warn = Callable[[str], object]
@@ -40,6 +39,8 @@ class Report:
 
     @cached_property
     def parts(self) -> list[Part]:
+        from bench.report.parts import divide
+
         return divide(self.runs, self.own)
 
     def only(self, digests: Collection[str]) -> Report:
@@ -55,16 +56,21 @@ class Report:
         return self.write_tables(root, warn) + self.write_plots(root)
 
     def write_tables(self, root: Path, warn: Warn | None = None) -> list[Path]:
+        from bench.report import outputs
+
         paths = _each(self.parts, lambda part: outputs.write_tables(root, part), warn)
         return paths + [path for part in self.reported_parts for path in outputs.write_reported(root, part)]
 
     def write_plots(self, root: Path) -> list[Path]:
-        return _each(self.parts, lambda part: outputs.write_plots(root, part, self.families), lambda _: None)
+        from bench.report import figures
+
+        return _each(self.parts, lambda part: figures.write_plots(root, part, self.families), lambda _: None)
 
     @cached_property
     def reported_parts(self) -> list[ReportedPart]:
         """What others report, by suite; where the suite was measured too, with the gap."""
         from bench.report import reported
+        from bench.report.parts import ReportedPart, shown_as
 
         measured = {part.name: part for part in self.parts}
         found: list[ReportedPart] = []
@@ -100,12 +106,16 @@ class Report:
 
         One whose runs do not compare is named to `warn` and left out; without `warn` it raises UsageError.
         """
+        from bench.report import outputs
+
         chosen = [part for part in self.parts if part.name.startswith(suite)]
         texts = _each(chosen, lambda part: [outputs.export(kind, part, backbone)], warn)
         return "\n".join(filter(None, texts))
 
     def terminal(self) -> list[str]:
         """The leaderboards as text for a terminal, one for each part."""
+        from bench.report import outputs
+
         return _each(self.parts, outputs.terminal, lambda _: None)
 
 

@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.core import configs, text
+from bench.report.aggregate import leaderboard, mixtures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,6 @@ class Part:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The leaderboard, for files, figures and the terminal. Raises UsageError where the runs do not compare."""
-        from bench.report.aggregate import leaderboard
-
         return leaderboard(self.runs, self.groups, self.headline)
 
 
@@ -135,8 +134,6 @@ def board_suite(dataset: str) -> str:
 
 
 def _parts(board: _Board, note: Callable[[pd.DataFrame], str]) -> list[Part]:
-    from bench.report.aggregate import mixtures
-
     kept, versions = _newest(board.runs)
     by_protocol = _by(kept, _protocol_labels(kept))
     by_protocol.sort(key=lambda item: (item[0].split("#")[0] != board.protocol, item[0]))
