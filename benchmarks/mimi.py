@@ -237,27 +237,21 @@ def draw(lines: Sequence[dict[str, object]], backbone: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for label, colour, marker in (("adapters", "tab:blue", "o"), ("MiMi", "tab:red", "D")):
+    names = {int(str(line["params"])): str(line["size"]).replace("sigma ", "σ = ") for line in lines}
+    for label, colour, marker, aside in (("adapters", "tab:blue", "o", 0.98), ("MiMi", "tab:red", "D", 1.02)):
         own = [line for line in lines if line["row"] == label]
         x, y, low, high = ([float(str(line[key])) for line in own] for key in ("params", "mean", "low", "high"))
         spread = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
-        axes.errorbar(x, y, yerr=spread, color=colour, marker=marker, capsize=3, label=label)
-        for line, place, height in zip(own, x, y, strict=True):
-            below = label == "adapters"
-            axes.annotate(
-                str(line["size"]).replace("sigma ", "σ = "),
-                (place, height),
-                xytext=(4, -12 if below else 8),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-            )
+        beside = [aside * place for place in x]  # of equal parameters, and both to be seen
+        axes.errorbar(beside, y, yerr=spread, color=colour, marker=marker, capsize=3, lw=1, label=label)
     axes.set_xscale("log")
+    axes.set_xticks(list(names), [f"{count:,}\n{name}" for count, name in names.items()])
+    axes.minorticks_off()
     axes.set_xlabel("trained parameters at the end, head not counted")
     axes.set_ylabel("accuracy, mean of tasks, %, 95 % interval")
     axes.set_title(f"{backbone}: MiMi from σ = {START}, and adapters as small from the start", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
