@@ -84,8 +84,8 @@ def _costs(cost: Cost) -> Iterator[str]:
     yield f"  GFLOPs an image  {cost.unmerged.flops / 1e9:.4f} unmerged, {merged}"
     yield f"  storage          {stored.with_head:,} bytes, {stored.without_head:,} without head"
     if cost.train_bytes is not None and cost.inference_bytes is not None:
-        held = f"{cost.train_bytes / 1e6:.1f} MB by a step of training, {cost.inference_bytes / 1e6:.1f} MB by an image"
-        yield f"  memory           {held} scored, in tensors"
+        scoring = f"{cost.inference_bytes / 1e6:.1f} MB of scoring one image"
+        yield f"  tensors          {cost.train_bytes / 1e6:.1f} MB of a step of training, {scoring}"
     speed = f"{cost.train_images_per_second:.0f} images/s trained, {cost.inference_images_per_second:.0f} tested"
     if cost.merged_images_per_second is not None:
         speed += f", {cost.merged_images_per_second:.0f} merged"

@@ -73,7 +73,7 @@ class Cost:
     inference_images_per_second: Amount
     peak_bytes: Count | None  # of accelerator memory while training
     peak_inference_bytes: Count | None = None  # of accelerator memory while testing
-    train_bytes: Count | None = None  # of tensors that a step of training holds, by bench.models.memory
+    train_bytes: Count | None = None  # of the tensors of a step of training, a sum, by bench.models.memory
     inference_bytes: Count | None = None  # of tensors while one image is scored, by the same
     merged_images_per_second: Amount | None = None  # in testing; None: the method cannot be merged, or it was not timed
 

@@ -69,7 +69,7 @@ def untouched(kept: Kept, weights: str | None) -> nn.Module:
     """
     spec, name = kept.spec, inspect.title(kept.spec)
     if weights is None and spec.weights.startswith("sha256:"):
-        raise UsageError(f"{name} was made with a file of weights: name it with weights=.")
+        raise UsageError(f"{name} was made with a file of weights: name it with weights= (--weights).")
     with torch.device("meta"):
         bare = backbones.create(spec.backbone, classes=2, weights="random", device="meta")
         width = build_view(bare).head.in_features

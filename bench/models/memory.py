@@ -1,8 +1,10 @@
-"""Memory that a model needs to train and to answer, in bytes of tensors: the same at every call and on every device.
+"""Memory that a model needs to train and to answer, in bytes of tensors: the same at every call, on any device.
 
-What an accelerator's own counters say is more (rounding, workspaces, gradients of the pass itself) and stands beside
-it in the records of such devices. The memory of a process on a CPU tells little: it depends on the allocator, on what
-ran before, and on the libraries that were loaded.
+Between devices it may differ by the attention that is chosen there: fused, it keeps no products of queries and keys.
+An accelerator's own counters stand beside it in the records of such devices, and say something else: its peak has what
+is rounded up, what kernels use inside and the gradients of activations, while gradients of weights may take the place
+of activations that are no longer needed. The memory of a process on a CPU tells little: it depends on the allocator, on
+what ran before, and on the libraries that were loaded.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ MOMENTS = {"adamw": 2, "sgd": 1}
 
 
 def training(net: ModelView, size: int, images: int, moments: int) -> int:
-    """Bytes that a step on `images` images of `size` pixels holds when its forward pass has ended, and those that it
-    will fill: weights and buffers, what the pass keeps for the backward pass, and for every trained parameter its
-    gradient and the `moments` that the optimiser keeps.
+    """Bytes of a step on `images` images of `size` pixels, a sum: weights and buffers, what the forward pass keeps for
+    the backward pass, and for every trained parameter its gradient and the `moments` that the optimiser keeps.
 
     What is kept is measured on two images and on three: from there it grows by the same bytes with each. (Of one image
     fewer copies are made: where q, k and v lie is already what attention asks for.) torch's random state is left as it

@@ -187,8 +187,8 @@ COLUMNS = (
         "train_mb",
         lambda of: of["train_bytes"] / 1e6,
         "1e6 bytes of weights, gradients, optimiser state and what one batch's forward pass keeps for the backward "
-        "pass, counted tensor by tensor: the same on every device",
-        axis="megabytes that a step of training holds",
+        "pass, counted tensor by tensor: the same at every call",
+        axis="megabytes of weights, gradients, optimiser state and kept activations",
     ),
     Column(
         "inference_mb",

@@ -23,8 +23,8 @@ bench.model = (() => {
     train_images_per_second: { label: "training images/s", of: (of) => of.train_images_per_second, show: "three", more: true },
     inference_images_per_second: { label: "inference images/s", of: (of) => of.inference_images_per_second, show: "three", more: true },
     merged_images_per_second: { label: "inference images/s, merged", of: (of) => of.merged_images_per_second, show: "three", more: true },
-    train_mb: { label: "training holds MB", of: (of) => of.train_bytes / 1e6, show: "three" },
-    inference_mb: { label: "inference holds MB", of: (of) => of.inference_bytes / 1e6, show: "three" },
+    train_mb: { label: "training MB, tensors", of: (of) => of.train_bytes / 1e6, show: "three" },
+    inference_mb: { label: "inference MB, tensors", of: (of) => of.inference_bytes / 1e6, show: "three" },
     peak_mb: { label: "peak memory MB", of: (of) => of.peak_bytes / 1e6, show: "three" },
     peak_inference_mb: { label: "peak memory MB, testing", of: (of) => of.peak_inference_bytes / 1e6, show: "three" },
   };
