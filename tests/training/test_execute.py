@@ -1,25 +1,27 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.images import paint
-from helpers.jobs import job
+from helpers.jobs import PROTOCOL, job
 
 from bench.core.errors import Incompatible, UsageError
 from bench.core.record import pe
 from bench.core.spec import stream
 from bench.core.store import Store
+from bench.data.prepare import Transform
 from bench.data.readers import folder
 from bench.data.splits import ArraySplit, Sealed
 from bench.models import backbones, memory, registry
 from bench.models.method import Method
 from bench.models.registry import load
+from bench.models.tuned_model import TunedModel
 from bench.models.view import ModelView
-from bench.training import provenance, setup
+from bench.training import inference, provenance, setup
 from bench.training.execute import execute, reason_of
 from bench.training.setup import prepare_model
 
@@ -59,6 +61,25 @@ def test_a_run_leaves_a_whole_record_and_its_predictions(name: str, source: fold
         )
         costs = [m.unmerged.flops for m in record.milestones]
         assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1] == record.cost.unmerged.flops
+
+
+def test_what_is_kept_is_the_model_that_was_scored_whatever_is_measured_after_it(
+    source: folder.ImageFolder, tmp_path: Path
+) -> None:
+    """The epoch that validation chooses is not the last one here: the rate is far too high."""
+    chosen = replace(PROTOCOL, epochs=6, lr=0.3, choose="validation", train_on="train")
+    asked = job(source, "bitfit")
+    asked = replace(asked, spec=replace(asked.spec, protocol=chosen), keep_delta=True)
+    store = Store(tmp_path / "out")
+    record = execute(asked, store)
+    vals = [epoch.val for epoch in record.epochs]
+    assert vals.index(max(vals)) < len(vals) - 1  # type: ignore[type-var]
+    net = prepare_model(asked)
+    TunedModel(net.model, net, asked.method).load(store.path(asked.spec).with_suffix(".safetensors"))
+    stored = np.load(store.path(asked.spec).with_suffix(".npz"), allow_pickle=False)
+    images = np.stack([Transform(32)(source.open(name))[0] for name, _ in source.parts["test"]])
+    logits = inference.predict(net, ArraySplit(images, stored["labels"].astype(np.int64)))
+    assert (logits.argmax(1) == stored["predictions"]).all()
 
 
 def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(source: folder.ImageFolder) -> None:
