@@ -99,6 +99,7 @@ def allocation() -> Experiment:
     rows += [  # about as large as MiMi is on a Swin, whose neurons survive where a block is narrow
         Row("3 removals", "adapters, sigma 48", "adapters", {"sigma": 48}),
         Row("3 removals", "adapters, one neuron each", "adapters", {"hidden": 1}),
+        Row("3 removals", "adapters, two neurons each", "adapters", {"hidden": 2}),
     ]
     return Experiment(SWIN, tuple(rows))
 
@@ -221,12 +222,13 @@ def neurons_by_stage(records: Sequence[Record], backbone: str) -> str:
     ends = [dict(record.milestones[-1].sizes) for record in records if record.milestones]
     if not ends or not all(ends):
         return ""
-    dims = build_view(backbones.create(backbone, classes=2, weights="random")).shape.dims
-    stages = list(dict.fromkeys(dims))
+    net = build_view(backbones.create(backbone, classes=2, weights="random"))
+    width = {branch.op: block.dim for block in net.blocks for branch in (block.attn, block.mlp)}
+    stages = list(dict.fromkeys(width.values()))
     totals = dict.fromkeys(stages, 0.0)
     for end in ends:
         for label, neurons in end.items():
-            totals[dims[int(label.split(".")[1])]] += neurons / len(ends)
+            totals[width[label]] += neurons / len(ends)
     return " ".join(f"{totals[stage]:.1f}" for stage in stages)
 
 

@@ -25,10 +25,23 @@ def test_a_committed_table_is_that_of_the_records(path: Path) -> None:
         assert made == list(csv.DictReader(file))
 
 
-def test_the_page_has_the_numbers_of_the_table() -> None:
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv")), ids=lambda path: path.stem)
+def test_the_page_has_the_numbers_of_the_table(path: Path) -> None:
     page = (ROOT / "docs" / "mimi.md").read_text(encoding="utf-8")
-    with (RESULTS / "schedule.csv").open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
             mean, low, high = (f"{float(line[name]):.1f}" for name in ("mean", "low", "high"))
             row = f"| {line['size']} | {line['row']} | {int(line['params']):,} | {mean} ({low} to {high}) |"
             assert row in page, row
+
+
+def test_neurons_are_counted_in_the_stage_of_their_block() -> None:
+    """Local removal halves every adapter by itself, which is arithmetic: sigma = 8 of 48, 96 and 192 channels, halved
+    two and three times and rounded down, two adapters in each of two blocks a stage."""
+    with (RESULTS / "allocation.csv").open(encoding="utf-8") as file:
+        found = {
+            line["size"]: line["neurons_by_stage"] for line in csv.DictReader(file) if line["row"] == "local removal"
+        }
+    assert found == {
+        f"{k} removals": " ".join(f"{4 * (dim // 8 // 2**k):.1f}" for dim in (48, 96, 192)) for k in (2, 3)
+    }
