@@ -155,25 +155,37 @@ def write_rates(path: Path, old: Mapping[str, Mapping[str, float]], new: Mapping
 
 
 def converge(args: argparse.Namespace) -> None:
-    """The mean over the tasks at the protocol's epochs and at twice as many, and the difference, paired by task and
-    seed, with its standard error."""
+    """The suite's means at the protocol's epochs and at twice as many, by method and backbone."""
     out = args.out or ROOT / "results" / "pocket-convergence"
     epochs = args.epochs or configs.protocol(TUNED).epochs
-    names = {n: f"{TUNED}+epochs={n}" if n != configs.protocol(TUNED).epochs else TUNED for n in (epochs, 2 * epochs)}
     methods, tasks = args.method or SIX, args.dataset or TASKS
-    for n in names:
+    for n in (epochs, 2 * epochs):
         _run_tuned(args, methods, tasks, out, epochs=n)
+    rows = differences(list(Store(out).records()), args.backbone, methods, tasks, epochs)
+    for row in rows:
+        print(*row)
+    header = ["backbone", "method", "pairs", f"epochs_{epochs}", f"epochs_{2 * epochs}", "difference", "standard_error"]
+    _write(out / "convergence.csv", header, rows)
+
+
+def differences(
+    records: Sequence[Record], backbones: Sequence[str], methods: Sequence[str], tasks: Sequence[str], epochs: int
+) -> list[list[str]]:
+    """Of every method the mean in % at `epochs` and at twice as many, and the difference with its standard error over
+    the tasks. What is compared are pairs of runs of one task and seed."""
+    own = configs.protocol(TUNED).epochs
+    names = [TUNED if n == own else f"{TUNED}+epochs={n}" for n in (epochs, 2 * epochs)]
     scores = {
         (r.spec.protocol.name, r.spec.backbone, r.spec.method, r.spec.dataset, r.spec.seed): 100 * r.scores.test
-        for r in Store(out).records()
+        for r in records
         if r.scores and not r.variant
     }
     rows = []
-    for backbone in args.backbone:
+    for backbone in backbones:
         for method in methods:
             once, twice = (
-                {key[3:]: score for key, score in scores.items() if key[:3] == (names[n], backbone, method)}
-                for n in names
+                {key[3:]: score for key, score in scores.items() if key[:3] == (name, backbone, method)}
+                for name in names
             )
             both = sorted(once.keys() & twice.keys())
             if both:
@@ -182,9 +194,7 @@ def converge(args: argparse.Namespace) -> None:
                 error = statistics.stdev(by_task) / len(by_task) ** 0.5 if len(by_task) > 1 else float("nan")
                 numbers = [f"{x:.2f}" for x in (*means, means[1] - means[0], error)]
                 rows.append([backbone, method, str(len(both)), *numbers])
-                print(*rows[-1])
-    header = ["backbone", "method", "pairs", f"epochs_{epochs}", f"epochs_{2 * epochs}", "difference", "standard_error"]
-    _write(out / "convergence.csv", header, rows)
+    return rows
 
 
 def grid(args: argparse.Namespace) -> None:

@@ -136,3 +136,14 @@ def test_a_method_without_a_rate_is_told_and_left_out(
 def test_the_rates_are_those_that_the_committed_trials_choose() -> None:
     trials = list(Store(ROOT / "results" / "pocket-rates").records())
     assert script.choose(trials, script.TUNED_ON) == configs.rates()["pocket@v2"]
+
+
+def test_the_committed_convergence_is_that_of_the_records() -> None:
+    folder = ROOT / "results" / "pocket-convergence"
+    with (folder / "convergence.csv").open(encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    found = list(Store(folder).records())
+    backbones = sorted({record.spec.backbone for record in found})
+    assert header[3:5] == ["epochs_12", "epochs_24"]
+    assert rows == script.differences(found, backbones, script.SIX, script.TASKS, 12)
+    assert len({record.provenance.harness_sha256 for record in found}) == 1
