@@ -32,6 +32,7 @@ from bench.report import floors, page
 from bench.report.aggregate import leaderboard
 from bench.report.columns import NAMED
 from bench.report.frame import frame
+from bench.report.parts import Part
 from bench.report.standings import Standings, score_array
 
 POCKET, POCKET2 = (Path(__file__).parents[2] / "results" / name for name in ("pocket-v1", "pocket"))
@@ -72,7 +73,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def part() -> report.Part:
+def part() -> Part:
     return report.load(POCKET).parts[0]
 
 
@@ -142,7 +143,7 @@ def numbers_of_people(cells: list[str]) -> list[float]:
     return [float(cell.rstrip("kM")) * {"k": 1e3, "M": 1e6}.get(cell[-1], 1) for cell in cells]
 
 
-def expected(part: report.Part, headline: Any, keys: tuple[str, ...] | None = None) -> pd.DataFrame:
+def expected(part: Part, headline: Any, keys: tuple[str, ...] | None = None) -> pd.DataFrame:
     """The leaderboard that pandas gives of some datasets."""
     runs = part.runs[part.runs["backbone"] == BACKBONE]
     groups = {
@@ -196,7 +197,7 @@ def test_nothing_is_asked_of_another_address_and_nothing_is_complained_of(driver
     assert shown.complaints() == []
 
 
-def test_every_number_of_the_table_is_that_of_pandas(driver: Any, board: Path, part: report.Part) -> None:
+def test_every_number_of_the_table_is_that_of_pandas(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}")
     for headline in ("mean_groups", "mean_datasets"):
         shown.click(f"mean-{headline}")
@@ -215,7 +216,7 @@ def test_every_number_of_the_table_is_that_of_pandas(driver: Any, board: Path, p
         assert numbers(shown.column("digits")) == pytest.approx(list(table["digits"]), abs=0.0501)
 
 
-def test_the_bold_of_a_dataset_is_that_of_the_files(driver: Any, board: Path, part: report.Part) -> None:
+def test_the_bold_of_a_dataset_is_that_of_the_files(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}&sort=method&down=")
     runs = part.runs[part.runs["backbone"] == BACKBONE]
     parts = [rows for _, rows in runs.groupby("method", sort=True)]
@@ -239,7 +240,7 @@ def test_a_heading_sorts_and_sorts_back(driver: Any, board: Path) -> None:
     assert cells == sorted(cells, reverse=True)
 
 
-def test_filters_leave_the_rows_they_name(driver: Any, board: Path, part: report.Part) -> None:
+def test_filters_leave_the_rows_they_name(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}")
     shown.type("q", "lora")
     assert set(shown.column("")) == {"lora", "lora_fix"}
@@ -273,7 +274,7 @@ def test_below_the_rows_stand_the_floors_of_the_datasets_ticked(driver: Any, tmp
     assert chance[0] == "chance" and numbers(chance[2:3]) == pytest.approx([flat], abs=0.0501)
 
 
-def test_unticking_a_dataset_gives_the_mean_of_the_others(driver: Any, board: Path, part: report.Part) -> None:
+def test_unticking_a_dataset_gives_the_mean_of_the_others(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}")
     before = shown.column("mean")
     shown.click("dataset-location")
@@ -294,7 +295,7 @@ def test_unticking_a_dataset_gives_the_mean_of_the_others(driver: Any, board: Pa
     assert shown.column("mean") == before
 
 
-def test_a_cell_opens_its_runs_with_the_command_that_made_them(driver: Any, board: Path, part: report.Part) -> None:
+def test_a_cell_opens_its_runs_with_the_command_that_made_them(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}")
     row = shown.column("").index("mimi")
     shown.run(
@@ -344,7 +345,7 @@ def test_the_statistics_of_the_page_are_scipys(driver: Any, board: Path) -> None
     assert quantiles == pytest.approx([scipy.stats.t.ppf(0.975, df) for df in dfs], rel=1e-9)
 
 
-def test_axes_switch_and_the_front_is_that_of_the_numbers(driver: Any, board: Path, part: report.Part) -> None:
+def test_axes_switch_and_the_front_is_that_of_the_numbers(driver: Any, board: Path, part: Part) -> None:
     from bench.report.statistics import pareto
 
     shown = Page(driver, board, f"backbone={BACKBONE}&view=plot")
@@ -413,7 +414,7 @@ def test_texts_have_a_contrast_of_at_least_four_and_a_half(driver: Any, board: P
     assert ratio >= 4.5, where
 
 
-def test_what_is_exported_is_what_is_shown(driver: Any, board: Path, part: report.Part) -> None:
+def test_what_is_exported_is_what_is_shown(driver: Any, board: Path, part: Part) -> None:
     shown = Page(driver, board, f"backbone={BACKBONE}")
     table = expected(part, "mean_groups")
     shown.click("export-CSV")
@@ -528,7 +529,7 @@ def test_sixty_methods_on_twenty_datasets_stay_small_and_quick(
         for name, start, end in (("a", 0, 7), ("b", 7, 12), ("c", 12, 20))
     }
     records = large()
-    whole = report.Part("large", "large", "Large", groups, "mean_groups", frame(records))
+    whole = Part("large", "large", "Large", groups, "mean_groups", frame(records))
     monkeypatch.setattr(report, "parts", lambda *_: [whole])
     path = page.write(tmp_path / "board.html", report.of(records), records)
     assert path.stat().st_size < 10_000_000
