@@ -286,7 +286,7 @@ def prepare_command(args: argparse.Namespace) -> int:
     root = data_root(args)
     states: Counter[str] = Counter()
     faults, cards = [], _cards(args.what)
-    places = {card.name: sources.find(card, root) if sources.is_local(card) else None for card in cards}
+    places = {card.name: sources.find(card, root) for card in cards}
     missing = [card for card in cards if sources.is_local(card) and places[card.name] is None]
     if len(missing) == len(cards):
         raise sources.Missing(hints.missing_screen(missing, len(cards), root))
@@ -342,7 +342,7 @@ def texts_command(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.texts} names the classes of one dataset; {args.dataset} has {len(cards)}.")
     asked, ready, faults = [], [], []
     for card in cards:
-        found = sources.find(card, root) if sources.is_local(card) else None
+        found = sources.find(card, root)
         try:
             asked.append((card, found.layout.name if found else "", None if own else _label_names(card, found)))
         except UsageError as error:

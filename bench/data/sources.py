@@ -88,8 +88,11 @@ def add(suite: str, path: Path, root: Path, *, sample: bool = False) -> None:
 
 
 def find(card: Dataset, root: Path) -> DatasetLocation | None:
-    """Where the card's data is; None where it is not here. The first path wins, and there the best layout."""
+    """Where the card's data is; None where it is not here, or is generated. The first path wins, and there the best
+    layout."""
     kind, _, key = card.source.partition(":")
+    if not is_local(card):
+        return None
     for place in search_paths(card.name.partition("/")[0], root):
         for layout in layouts(kind):
             if place.path.is_dir() and layout.find(place.path, key):

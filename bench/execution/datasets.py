@@ -90,7 +90,7 @@ def _of_suites(search: _Search) -> Datasets:
         cards = [configs.dataset(name) for name in request.datasets]
     else:
         cards = list(configs.suite(request.suite or "").datasets)
-    places: list[Located] = [(card, sources.find(card, root) if sources.is_local(card) else None) for card in cards]
+    places: list[Located] = [(card, sources.find(card, root)) for card in cards]
     missing = [card for card, source in places if sources.is_local(card) and source is None]
     if missing and search.prepare and not search.may_lack(len(missing), len(places)):
         raise sources.Missing(missing_screen(missing, len(places), root))

@@ -98,7 +98,7 @@ def other_dataset(name: str | None, data: Path | None, root: Path) -> tuple[Data
     """The dataset SUITE/NAME, or own images in a folder. Raises UsageError where it is not here."""
     if name is not None and data is None:
         card = configs.dataset(name)
-        source = sources.find(card, root) if sources.is_local(card) else None
+        source = sources.find(card, root)
         if sources.is_local(card) and source is None:
             raise sources.Missing(missing_screen([card], 1, root))
         return card, source

@@ -44,13 +44,13 @@ def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest
         choice = MethodChoice(row.method, settings_of(row, scale))
         if choice not in choices:
             choices.append(choice)
-    suite = suite_of(recipe, scale)
-    whole = len(keys_of(recipe, scale)) == len(configs.suite(suite).datasets)
+    suite, keys = suite_of(recipe, scale), keys_of(recipe, scale)
+    whole = len(keys) == len(configs.suite(suite).datasets)
     return tuple(
         make_request(
             methods=tuple(choices),
             suite=suite if whole else None,
-            datasets=() if whole else tuple(f"{suite}/{key}" for key in keys_of(recipe, scale)),
+            datasets=() if whole else tuple(f"{suite}/{key}" for key in keys),
             backbones=(backbone,),
             protocol=protocol,
             epochs=epochs,

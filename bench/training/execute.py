@@ -161,9 +161,7 @@ def _run(
 
     test, metric, view = load_test(job, protocol, size, trained), job.card.metric, trained.tuned.view
     _restart_peak(job)
-    begin = time.perf_counter()
-    logits = inference.predict(view, test, protocol.precision)
-    inference_rate = len(test) / (time.perf_counter() - begin)
+    logits, inference_rate = _timed(view, test, protocol)
     inference_peak = _peak(job)
     files.update(labels=_small(test.labels), predictions=_small(logits.argmax(1)))
     if job.keep_delta:
@@ -172,6 +170,7 @@ def _run(
         files["logits"] = logits.astype(np.float16)
     score = metrics.score(metric, logits, test.labels)
     merged = cost.merged(job.method, view)
+    few = np.arange(min(TIMED, len(test)))
     return {
         "scores": Scores(metric, protocol.choose, score, len(test), trained.val, pe(score, _deployed(view))),
         "cost": Cost(
@@ -187,7 +186,7 @@ def _run(
             peak_inference_bytes=inference_peak,
             train_bytes=_train_bytes(trained, protocol, size),
             inference_bytes=_inference_bytes(view, protocol, size),
-            merged_images_per_second=_images_per_second(merged, test, protocol) if merged else None,
+            merged_images_per_second=_timed(merged, test.take(few), protocol)[1] if merged else None,
         ),
         "milestones": _milestones(trained, protocol, test, metric, size, score) if len(trained.snapshots) > 1 else (),
         "epochs": trained.epochs,
@@ -257,11 +256,11 @@ def _inference_bytes(view: ModelView, protocol: Protocol, size: int) -> int:
         return memory.inference(view, size)
 
 
-def _images_per_second(view: ModelView, test: ArraySplit, protocol: Protocol) -> float:
-    few = test.take(np.arange(min(TIMED, len(test))))
+def _timed(view: ModelView, split: ArraySplit, protocol: Protocol) -> tuple[np.ndarray, float]:
+    """What the model says of the images, and of how many a second."""
     begin = time.perf_counter()
-    inference.predict(view, few, protocol.precision)
-    return len(few) / (time.perf_counter() - begin)
+    logits = inference.predict(view, split, protocol.precision)
+    return logits, len(split) / (time.perf_counter() - begin)
 
 
 def _deployed(view: ModelView) -> int:
