@@ -20,7 +20,7 @@ from bench.data.hints import missing_screen
 from bench.data.readers import folder
 from bench.data.sources import Source
 from bench.execution import inspect
-from bench.models import backbones, registry
+from bench.models import backbones, head_norm, registry
 from bench.models.families import build_view
 from bench.models.method import build
 from bench.models.tuned_model import TunedModel
@@ -90,6 +90,8 @@ def tuned(kept: Kept, weights: str | None) -> TunedModel:
     """The model that the run has reported, in eval mode. Raises UsageError as `untouched` does."""
     spec = kept.spec
     net = TunedModel.attach(untouched(kept, weights), build(registry.load(spec.method), dict(spec.params), spec.method))
+    if spec.protocol.head_norm == "batch":
+        head_norm.attach(net.view)
     net.load(kept.file)
     return net.eval()
 

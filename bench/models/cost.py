@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import NotMergeable, UsageError
 from bench.core.record import Compute, Storage
+from bench.models.head_norm import HeadNorm
 from bench.models.method import Method
 from bench.models.view import ModelView
 
@@ -84,9 +85,10 @@ def restore(net: ModelView, tensors: Mapping[str, Tensor]) -> None:
 
 
 def storage(method: Method, net: ModelView) -> Storage:
-    """Bytes of the delta, as the method packs it, in a safetensors file."""
+    """Bytes of the delta, as the method packs it, in a safetensors file. A norm before the head is the head's."""
     tensors = delta(net)
-    head = {id(p) for p in net.classifier.parameters()}
-    of_head = {name for name, p in net.trainable_parameters().items() if id(p) in head}
+    norms = [module for module in net.pet.values() if isinstance(module, HeadNorm)]
+    head = {id(tensor) for part in (net.classifier, *norms) for tensor in (*part.parameters(), *part.buffers())}
+    of_head = {name for name, t in (net.trainable_parameters() | net.saved_buffers()).items() if id(t) in head}
     without = {name: tensor for name, tensor in tensors.items() if name not in of_head}
     return Storage(*(len(save(dict(method.pack(net, part)))) for part in (tensors, without)))

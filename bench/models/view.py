@@ -176,6 +176,13 @@ class ModelView:
         return self.classifier
 
     @property
+    def head_slot(self) -> HookPoint:
+        """Where the classifier reads and answers. Raises UsageError where the model has none."""
+        head = self.head
+        path = next(name for name, module in self.model.named_modules() if module is head)
+        return HookPoint(self, head, path, path, head.in_features, head.out_features, slice(0, head.out_features))
+
+    @property
     def classifier(self) -> nn.Module:
         """The head, or an identity where the model gives features."""
         head = self.model.get_classifier()  # type: ignore[operator]
@@ -263,9 +270,7 @@ class ModelView:
         y are what the slots of `reads` put out in the same pass. A head that reads more features than f is one that m
         adds to: m (B, C). Raises UsageError where the model has no classifier.
         """
-        head = self.head
-        path = next(name for name, module in self.model.named_modules() if module is head)
-        slot = HookPoint(self, head, path, path, head.in_features, head.out_features, slice(0, head.out_features))
+        slot, head = self.head_slot, self.head
         name, wires = self.register(slot, m), [SideChannel() for _ in reads]
         for wire, read in zip(wires, reads, strict=True):
             self.hook(name, read.module, hooks.Send(nn.Identity(), wire, "output", read.columns))
@@ -344,8 +349,10 @@ class ModelView:
         return {f"pet.{name}": buffer for name, buffer in self.pet.named_buffers() if name in kept}
 
     def only_head_trains(self) -> bool:
-        """True where only the head trains and nothing was added: features can be computed once."""
-        return not self.pet and not any(p.requires_grad for _, p in self.backbone_parameters())
+        """True where all that trains or was added reads the features: they can be computed once."""
+        return all(
+            added.verb == "before" and added.slot.module is self.head for added in self.added_modules.values()
+        ) and (not any(p.requires_grad for _, p in self.backbone_parameters()))
 
 
 def _overlap(one: slice, other: slice) -> bool:

@@ -26,7 +26,7 @@ from bench.core import configs, predictions
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Cost, Record, pe
 from bench.core.store import Store
-from bench.models import backbones, cost, memory, registry, static_cost
+from bench.models import backbones, cost, head_norm, memory, registry, static_cost
 from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.training import metrics
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Verdict = Literal["vouched", "mismatch", "cannot"]
 
 LOGITS_TOLERANCE = 2e-3  # on a score of logits that were stored in half precision
-SAFETENSORS_ENTRY = 512  # bytes at most, of the names, shapes and padding of the head's two tensors in a file's header
+SAFETENSORS_ENTRY = 512  # bytes at most, of the names, shapes and padding of the head's tensors in a file's header
 
 
 @dataclass(frozen=True)
@@ -274,8 +274,9 @@ def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, 
     check.equal("trained parameters", params.method, known.params)
     if known.closed_form is not None:
         check.equal("trained parameters in closed form", params.method, known.closed_form)
-    of_head = says.storage_bytes.with_head - says.storage_bytes.without_head - 4 * params.head
-    check.equal("bytes of the head", of_head, min(max(of_head, 0), SAFETENSORS_ENTRY))
+    of_head = says.storage_bytes.with_head - says.storage_bytes.without_head
+    least = 4 * params.head + (head_norm.nbytes(known.width) if record.spec.protocol.head_norm == "batch" else 0)
+    check.equal("bytes of the head", of_head, min(max(of_head, least), least + SAFETENSORS_ENTRY))
     if params.deployed != params.method:
         check.unchecked.append("bytes, operations and parameters that are left: training changes their number")
         return

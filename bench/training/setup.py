@@ -17,7 +17,7 @@ from bench.data.augment import MARGIN
 from bench.data.prepare import Transform
 from bench.data.sources import DatasetLocation, Source, whole_name
 from bench.data.splits import ArraySplit, Sealed, Splits, TrainingOutcome
-from bench.models import backbones, texts
+from bench.models import backbones, head_norm, texts
 from bench.models.families import build_view
 from bench.models.method import Method, Phase, attach
 from bench.models.view import ModelView
@@ -52,6 +52,8 @@ def prepare_model(job: Job) -> ModelView:
     torch.manual_seed(stream(job.spec, "method"))
     before = frozen.digests(net.model, net.head)
     attach(job.method, net)
+    if job.spec.protocol.head_norm == "batch":
+        head_norm.attach(net)
     frozen.check_attached(before, frozen.digests(net.model, net.head))
     return net
 
