@@ -30,6 +30,7 @@ from bench.core.record import Epoch, Record
 from bench.core.store import Store
 from bench.report import floors, page
 from bench.report.aggregate import leaderboard
+from bench.report.cells import three
 from bench.report.columns import NAMED
 from bench.report.frame import frame
 from bench.report.parts import Part
@@ -214,6 +215,25 @@ def test_every_number_of_the_table_is_that_of_pandas(driver: Any, board: Path, p
                 assert (value is None) == pd.isna(row[name]), (method, name)
                 assert value is None or value == pytest.approx(row[name], rel=2e-5), (method, name)
         assert numbers(shown.column("digits")) == pytest.approx(list(table["digits"]), abs=0.0501)
+
+
+def test_a_number_is_rounded_as_in_the_tables_halfway_cases_too(driver: Any, board: Path) -> None:
+    """6.25 is 6.2 in both; 0.35 lies below its half and is 0.3 in both."""
+    numbers = [sign * n / 16 for n in range(1, 2400) for sign in (1, -1)] + [
+        0.35,
+        2.675,
+        1.005,
+        0.8125,
+        1e-5,
+        0.00125,
+        0.0,
+    ]
+    shown = Page(driver, board).run(
+        "return arguments[0].map((x) => [bench.dom.one(x), bench.dom.fixed(2)(x), bench.dom.three(x), bench.dom.human(x)])",
+        numbers,
+    )
+    for x, texts in zip(numbers, shown, strict=True):
+        assert list(map(float, texts)) == list(map(float, (f"{x:.1f}", f"{x:.2f}", three(x), f"{x:.3g}"))), x
 
 
 def test_the_bold_of_a_dataset_is_that_of_the_files(driver: Any, board: Path, part: Part) -> None:

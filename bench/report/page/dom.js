@@ -19,9 +19,17 @@ bench.dom = (() => {
 
   const DASH = "–";
   const missing = (x) => x === null || x === undefined || Number.isNaN(x);
-  const fixed = (digits) => (x) => (missing(x) ? DASH : x.toFixed(digits));
+
+  // Digits after the point; halfway cases go to the even digit, as in the tables that Python writes.
+  function rounded(x, digits) {
+    const halfway = Math.abs((x * 2 ** (digits + 1)) % 2) === 1; // exact, and no other binary fraction is halfway
+    return (halfway ? (2 * Math.round((x * 10 ** digits) / 2)) / 10 ** digits : x).toFixed(digits);
+  }
+  const significant = (x) => Number(rounded(x, x ? Math.max(0, 2 - Math.floor(Math.log10(Math.abs(x)))) : 0));
+
+  const fixed = (digits) => (x) => (missing(x) ? DASH : rounded(x, digits));
   const one = fixed(1);
-  const signed = (x, digits = 2) => (missing(x) ? DASH : `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(digits)}`);
+  const signed = (x, digits = 2) => (missing(x) ? DASH : `${x < 0 ? "−" : "+"}${rounded(Math.abs(x), digits)}`);
   const pText = (p) => (missing(p) ? DASH : p < 0.0005 ? "<0.001" : p.toFixed(3));
 
   // 12345 -> 12.3k
@@ -29,14 +37,14 @@ bench.dom = (() => {
     if (missing(x)) return DASH;
     const units = [["", 1], ["k", 1e3], ["M", 1e6], ["G", 1e9]];
     const [unit, scale] = units.find(([u, s]) => Math.abs(x) < 999.5 * s || u === "G");
-    return Number((x / scale).toPrecision(3)) + unit;
+    return significant(x / scale) + unit;
   }
 
   // Three significant digits, without an exponent.
   function three(x) {
     if (missing(x)) return DASH;
-    if (Math.abs(x) >= 100) return x.toFixed(0);
-    return x !== 0 && Math.abs(x) < 1e-4 ? x.toFixed(6) : String(Number(x.toPrecision(3)));
+    if (Math.abs(x) >= 100) return rounded(x, 0);
+    return x !== 0 && Math.abs(x) < 1e-4 ? x.toFixed(6) : String(significant(x));
   }
 
   const select = (label, value, options, onchange, attributes = {}) =>
