@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,13 +68,8 @@ def _pieces(arrays: ArraySplit) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(arrays.images, np.arange(len(arrays)))]
 
 
-class TrainingOutcome(ABC):
-    """Base of what a training loop returns after its last step: the only key to a sealed test split."""
-
-    @property
-    @abstractmethod
-    def images_per_second(self) -> float:
-        """How fast it trained; a training that has not run cannot tell."""
+class TrainingOutcome:
+    """Base of what has trained returns after its last step: once it is issued, the only key to a sealed test split."""
 
 
 Outcome = TypeVar("Outcome", bound=TrainingOutcome)

@@ -64,10 +64,6 @@ class _Fitted(TrainingOutcome):
 
     probe: probe.Probe
 
-    @property
-    def images_per_second(self) -> float:
-        raise NotImplementedError("a probe is not timed")
-
 
 def score(view: ModelView, card: Dataset, protocol: Protocol, data_root: Path, source: Source = None) -> ProbeScore:
     """Of a fresh probe on the features that the backbone gives of the images of `card`, all of its training images,
