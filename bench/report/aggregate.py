@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,6 +155,24 @@ def mixtures(frame: pd.DataFrame) -> str:
         if methods := sorted({str(method) for method in count[count > 1].index.get_level_values("method")}):
             sentences.append(f"Made with different {things}: the runs of {', '.join(methods)}.")
     return " ".join(sentences)
+
+
+def twins(frame: pd.DataFrame) -> str:
+    """The rows that look like one network: as many parameters, and the same score in every run. Empty without any.
+
+    Two methods may be the same at the size they have here: what tells them apart is not reached, or is worth nothing.
+    """
+    found = defaultdict[tuple[object, ...], list[str]](list)
+    for names, part in frame[frame["score"].notna()].groupby([*NAMES, "weights", "protocol_digest"]):
+        method, variant, *where = map(str, names)
+        runs = tuple(sorted(zip(part["dataset"], part["seed"], part["score"], part["params_method"], strict=True)))
+        if part["score"].nunique() > 1:
+            found[(*where, runs)].append(method if variant == "default" else f"{method} {variant}")
+    return " ".join(
+        f"Like one network on {row[0]}, the same score in every run and as many parameters: {', '.join(names)}."
+        for row, names in found.items()
+        if len(names) > 1
+    )
 
 
 def refuse_mixtures(frame: pd.DataFrame, mixed: bool) -> None:

@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.core import configs, text
-from bench.report.aggregate import leaderboard, mixtures
+from bench.report.aggregate import leaderboard, mixtures, twins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ def _parts(board: _Board, note: Callable[[pd.DataFrame], str]) -> list[Part]:
     for rank, (protocol, followers) in enumerate(by_protocol):
         for weights, members in _by(followers, _weights_labels(followers)):
             more = [name for name in (protocol if rank else "", weights) if name]
-            text_below = " ".join(filter(None, (versions, note(members), mixtures(members))))
+            text_below = " ".join(filter(None, (versions, note(members), mixtures(members), twins(members))))
             name = text.file_name(*board.files, *more)
             found.append(Part(name, board.suite, board.title, board.groups, board.headline, members, text_below))
     return found

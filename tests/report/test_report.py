@@ -206,6 +206,26 @@ def test_a_row_that_averages_what_was_made_otherwise_says_so(changes: dict[str, 
     assert part.note == f"Made with different {things}: the runs of lora."
 
 
+def test_rows_that_look_like_one_network_are_named() -> None:
+    """The same score in every run, scores that differ among each other, and as many parameters."""
+
+    def note(scores: list[float], trained: int = 1000) -> str:
+        rows = {"lora": [0.5, 0.6, 0.7], "bitfit": scores}
+        runs = [
+            make(method, key, 0, score, trained=trained if method == "bitfit" else 1000)
+            for method, own in rows.items()
+            for key, score in zip(KEYS, own, strict=False)
+        ]
+        (part,) = divide(frame(runs))
+        return part.note
+
+    one = "Like one network on pocket_vit, the same score in every run and as many parameters: bitfit, lora."
+    assert note([0.5, 0.6, 0.7]) == one
+    assert note([0.5, 0.6, 0.71]) == note([0.5, 0.6, 0.7], trained=999) == note([0.5, 0.6]) == ""
+    constant = [make(method, key, 0, 1.0) for method in ("lora", "bitfit") for key in KEYS]
+    assert [part.note for part in divide(frame(constant))] == [""]
+
+
 def test_heads_that_start_from_different_texts_are_refused() -> None:
     def from_texts(digit: str, seed: int) -> Record:
         made = make("lora", "digits", seed, 0.5)
