@@ -38,7 +38,7 @@ MEASURED = ROOT / "results" / "pocket" / "leaderboards"
 RESULTS = MEASURED / "pocket2.csv"
 SHOWN = "pocket_vit_patch8"  # in the README, the rows of these methods
 ROWS = (
-    *("full", "adapters", "fact_tk", "ssf", "bitfit", "mimi", "lora", "kadaptation", "compacter", "vpt_deep"),
+    *("mona", "full", "adapters", "fact_tk", "ssf", "bitfit", "mimi", "lora", "kadaptation", "compacter", "vpt_deep"),
     "linear_probe",
 )
 TABLE = re.compile(rf"^\| `{SHOWN}`.*\n(\|.*\n)+", re.MULTILINE)  # the README's
