@@ -350,9 +350,8 @@ class ModelView:
 
     def only_head_trains(self) -> bool:
         """True where all that trains or was added reads the features: they can be computed once."""
-        return all(
-            added.verb == "before" and added.slot.module is self.head for added in self.added_modules.values()
-        ) and (not any(p.requires_grad for _, p in self.backbone_parameters()))
+        at_head = [name for name, m in self.added_modules.items() if m.verb == "before" and m.slot.module is self.head]
+        return set(self.pet) <= set(at_head) and not any(p.requires_grad for _, p in self.backbone_parameters())
 
 
 def _overlap(one: slice, other: slice) -> bool:
