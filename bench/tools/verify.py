@@ -14,7 +14,6 @@ Labels and predictions are what the run wrote: who forges them, and the record t
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,18 +21,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from bench.core import configs, predictions
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Cost, Record, pe
 from bench.core.store import Store
 from bench.models import backbones, cost, head_norm, memory, registry, static_cost
+from bench.models.families import build_view
 from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.training import metrics
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
 
 Verdict = Literal["vouched", "mismatch", "cannot"]
 
@@ -265,28 +266,29 @@ def _memory(cost: Cost, optimizer: str) -> Iterator[tuple[str, int | None, int]]
 def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, ...]) -> None:
     params, classes = says.params, _classes(record)
     try:
-        known = _counted(_method(record, plugins), record.spec.backbone)
+        method, width = _method(record, plugins), _width(record.spec.backbone)
+        known = _counted(method, record.spec.backbone, params.head // (width + 1))
     except BenchError as error:
         check.unchecked.append(f"cost: {error}")
         return
     if classes is not None:
-        check.equal("head", params.head, classes * known.width + classes)
+        check.equal("head", params.head, classes * width + classes)
+    of_head = says.storage_bytes.with_head - says.storage_bytes.without_head
+    least = 4 * params.head + (head_norm.nbytes(width) if record.spec.protocol.head_norm == "batch" else 0)
+    check.equal("bytes of the head", of_head, min(max(of_head, least), least + SAFETENSORS_ENTRY))
+    if known.closed_form is None and type(method).calibrate is not Method.calibrate:
+        check.unchecked.append("bytes, operations and parameters: the data decide their number")
+        return
     check.equal("trained parameters", params.method, known.params)
     if known.closed_form is not None:
         check.equal("trained parameters in closed form", params.method, known.closed_form)
-    of_head = says.storage_bytes.with_head - says.storage_bytes.without_head
-    least = 4 * params.head + (head_norm.nbytes(known.width) if record.spec.protocol.head_norm == "batch" else 0)
-    check.equal("bytes of the head", of_head, min(max(of_head, least), least + SAFETENSORS_ENTRY))
     if params.deployed != params.method:
         check.unchecked.append("bytes, operations and parameters that are left: training changes their number")
         return
-    more = params.head // (known.width + 1) - 2  # classes that this head has more than the counted one
-    check.equal("all parameters", params.total, known.total + more * (known.width + 1))
+    check.equal("all parameters", params.total, known.total)
     check.equal("bytes without head", says.storage_bytes.without_head, known.bytes_without_head)
-    flops = 2 * more * known.width  # a bias is added at no cost
-    check.equal("operations", says.unmerged.flops, known.flops + flops)
-    merged = None if known.merged_flops is None else known.merged_flops + flops
-    check.equal("operations when merged", says.merged.flops if says.merged else None, merged)
+    check.equal("operations", says.unmerged.flops, known.flops)
+    check.equal("operations when merged", says.merged.flops if says.merged else None, known.merged_flops)
 
 
 def _method(record: Record, plugins: tuple[Path, ...]) -> Method:
@@ -306,9 +308,8 @@ def _method_class(name: str, plugins: tuple[Path, ...]) -> type[Method]:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Counts of a method on random weights, untrained, with a head of two classes."""
+    """Counts of a method on random weights, untrained."""
 
-    width: int  # of the head's input
     closed_form: int | None  # Method.count
     params: int  # of the method
     total: int
@@ -318,13 +319,12 @@ class _Counted:
 
 
 @cache
-def _counted(method: Method, backbone: str) -> _Counted:
+def _counted(method: Method, backbone: str, classes: int) -> _Counted:
     """Raises a BenchError where the method cannot be put on such a backbone here."""
-    net = TunedModel.attach(copy.deepcopy(_backbone(backbone)), method)
+    net = TunedModel.attach(backbones.create(backbone, classes=classes, weights="random"), method)
     size, view = backbones.input_size(net.model), net.view
     merged = cost.merged(method, view)
     return _Counted(
-        width=view.head.in_features,
         closed_form=method.count(view.shape),
         params=cost.method_params(view),
         total=cost.total_params(view),
@@ -335,5 +335,7 @@ def _counted(method: Method, backbone: str) -> _Counted:
 
 
 @cache
-def _backbone(name: str) -> nn.Module:
-    return backbones.create(name, classes=2, weights="random")
+def _width(backbone: str) -> int:
+    """Of what the head reads."""
+    with torch.device("meta"):
+        return build_view(backbones.create(backbone, classes=2, weights="random", device="meta")).head.in_features

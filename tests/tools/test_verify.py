@@ -17,7 +17,7 @@ from bench.core.store import Store
 from bench.models import registry
 from bench.tools.verify import Finding, verify
 
-COMMITTED = Path(__file__).parents[2] / "results" / "pocket-v1"
+COMMITTED, POCKET2 = (Path(__file__).parents[2] / "results" / name for name in ("pocket-v1", "pocket"))
 SOME = ("lora", "mimi", "full", "dtl")  # mimi is pruned in training, dtl refuses a Swin
 
 
@@ -147,3 +147,23 @@ def test_the_command_prints_rows_and_its_exit_code_tells(root: Path, capsys: pyt
 def test_a_folder_without_records_is_a_wrong_question(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There are no records under"):
         verify(tmp_path)
+
+
+def test_counts_that_data_or_classes_decide_are_no_mismatch(tmp_path: Path) -> None:
+    """DA-VPT keeps a number for each class, VQT reads more into the head, and SPT lets the data choose its weights."""
+    runs = Path("runs", "pocket2", "count", "pocket_vit_patch8")  # eight classes
+    for method in ("da_vpt", "vqt", "spt"):
+        (tmp_path / runs / method).mkdir(parents=True)
+        for path in (POCKET2 / runs / method).glob("seed0-*"):
+            shutil.copy(path, tmp_path / runs / method)
+    found = verify(tmp_path)
+    assert found.count("vouched") == len(found.findings) == 3
+    checked = {f.record.split("/")[-2]: (set(f.checked), f.unchecked) for f in found.findings}
+    assert {"bytes without head", "all parameters", "operations"} <= checked["vqt"][0] & checked["da_vpt"][0]
+    assert any("data decide" in reason for reason in checked["spt"][1])
+
+
+@pytest.mark.slow
+def test_every_committed_run_of_the_second_grid_is_vouched_for() -> None:
+    found = verify(POCKET2)
+    assert found.count("vouched") == len(found.findings) >= 1008
