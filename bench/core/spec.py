@@ -78,9 +78,7 @@ class Protocol:
     head: Literal["drawn", "texts"] = omit_default(
         "drawn"
     )  # how it starts: at random, or as CLIP's zero-shot classifier
-    head_norm: Literal["none", "batch"] = omit_default(
-        "none"
-    )  # of the features, before the head: bench.models.head_norm
+    head_norm: Literal["none", "batch"] = omit_default("none")  # before the head: bench.models.head_norm
     rates: str | None = omit_default(None)  # lr is the one that datasets/rates.toml has for the method under this name
 
     def __post_init__(self) -> None:
