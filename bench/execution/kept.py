@@ -20,7 +20,7 @@ from bench.data.hints import missing_screen
 from bench.data.readers import folder
 from bench.data.sources import Source
 from bench.execution import inspect
-from bench.models import backbones, head_norm, registry
+from bench.models import backbones, head_norm, registry, static_cost
 from bench.models.families import build_view
 from bench.models.method import build
 from bench.models.tuned_model import TunedModel
@@ -70,13 +70,10 @@ def untouched(kept: Kept, weights: str | None) -> nn.Module:
     spec, name = kept.spec, inspect.title(kept.spec)
     if weights is None and spec.weights.startswith("sha256:"):
         raise UsageError(f"{name} was made with a file of weights: name it with weights= (--weights).")
-    with torch.device("meta"):
-        bare = backbones.create(spec.backbone, classes=2, weights="random", device="meta")
-        width = build_view(bare).head.in_features
     torch.manual_seed(spec.seed)  # a backbone with random weights
     model = backbones.create(
         spec.backbone,
-        classes=kept.cost.params.head // (width + 1),
+        classes=kept.cost.params.head // (static_cost.head_width(spec.backbone) + 1),
         weights=weights or spec.weights,
         image_size=spec.protocol.image_size,
         precision=spec.protocol.precision,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -116,6 +117,12 @@ def check_supported(backbone: str) -> None:
         build_view(backbones.create_empty(backbone))
     except UnsupportedBackbone as error:
         raise UsageError(f"--backbone {backbone} is not supported: {error}") from error
+
+
+@cache
+def head_width(backbone: str) -> int:
+    """Features that the head of a backbone reads; no weights are made."""
+    return build_view(backbones.create_empty(backbone)).head.in_features
 
 
 def check_fit(method: Method, backbone: str) -> str | None:

@@ -14,27 +14,26 @@ Labels and predictions are what the run wrote: who forges them, and the record t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import torch
 
 from bench.core import configs, predictions
 from bench.core.errors import BenchError, UsageError
 from bench.core.record import Cost, Record, pe
 from bench.core.store import Store
 from bench.models import backbones, cost, head_norm, memory, registry, static_cost
-from bench.models.families import build_view
 from bench.models.method import Method, build
 from bench.models.tuned_model import TunedModel
 from bench.training import metrics
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
 Verdict = Literal["vouched", "mismatch", "cannot"]
 
@@ -266,7 +265,7 @@ def _memory(cost: Cost, optimizer: str) -> Iterator[tuple[str, int | None, int]]
 def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, ...]) -> None:
     params, classes = says.params, _classes(record)
     try:
-        method, width = _method(record, plugins), _width(record.spec.backbone)
+        method, width = _method(record, plugins), static_cost.head_width(record.spec.backbone)
         known = _counted(method, record.spec.backbone, params.head // (width + 1))
     except BenchError as error:
         check.unchecked.append(f"cost: {error}")
@@ -321,7 +320,7 @@ class _Counted:
 @cache
 def _counted(method: Method, backbone: str, classes: int) -> _Counted:
     """Raises a BenchError where the method cannot be put on such a backbone here."""
-    net = TunedModel.attach(backbones.create(backbone, classes=classes, weights="random"), method)
+    net = TunedModel.attach(copy.deepcopy(_backbone(backbone, classes)), method)
     size, view = backbones.input_size(net.model), net.view
     merged = cost.merged(method, view)
     return _Counted(
@@ -334,8 +333,6 @@ def _counted(method: Method, backbone: str, classes: int) -> _Counted:
     )
 
 
-@cache
-def _width(backbone: str) -> int:
-    """Of what the head reads."""
-    with torch.device("meta"):
-        return build_view(backbones.create(backbone, classes=2, weights="random", device="meta")).head.in_features
+@lru_cache(maxsize=1)  # records of a dataset and a backbone come one after the other
+def _backbone(name: str, classes: int) -> nn.Module:
+    return backbones.create(name, classes=classes, weights="random")
