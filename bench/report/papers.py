@@ -177,7 +177,7 @@ def _last_digit(printed: float) -> float:
 
 
 def write(recipe: Recipe, table: pd.DataFrame, scale: str, root: Path) -> list[Path]:
-    """ROOT/papers/NAME.csv and .md; NAME-pocket at pocket scale. The paths."""
+    """ROOT/tables/NAME.csv and .md; NAME-pocket at pocket scale. The paths."""
     stem = stem_of(recipe, scale, root)
     paths = [stem.parent / f"{stem.name}{ending}" for ending in (".csv", ".md")]
     text = "\n".join([f"# {recipe.item}: {recipe.title}", "", *_markdown(recipe, table, scale)]) + "\n"
@@ -188,7 +188,7 @@ def write(recipe: Recipe, table: pd.DataFrame, scale: str, root: Path) -> list[P
 
 def stem_of(recipe: Recipe, scale: str, root: Path) -> Path:
     """Of its files, without the ending."""
-    return root / "papers" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
+    return root / "tables" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
 
 
 def lines(recipe: Recipe, table: pd.DataFrame, scale: str, width: int | None = None) -> list[str]:

@@ -53,7 +53,7 @@ def test_the_dimension_is_read_from_the_records_of_ordinary_runs(
     assert "attention: above 5, at most 20; by the 95 % interval 20 to 20." in out
     assert "mlp: no d reaches 90% of the full score, none up to 20 does." in out
     assert "--method kadaptation --set targets=q,v" in out
-    stem = tmp_path / "papers" / "dimension-pocket2-pocket_vit_patch8"
+    stem = tmp_path / "tables" / "dimension-pocket2-pocket_vit_patch8"
     assert all(stem.with_name(stem.name + ending).exists() for ending in (".csv", ".md", ".png", ".svg"))
     assert main([*ASK, "--table", "--csv", "--out", str(tmp_path)]) == 0
     rows = {(row["submodule"], row["d"]): row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
