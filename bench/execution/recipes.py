@@ -82,7 +82,17 @@ def wanted(recipe: Recipe, scale: Scale) -> tuple[Wanted, ...]:
 
 
 def rows_at(recipe: Recipe, scale: Scale) -> tuple[Row, ...]:
-    return tuple(row for row in recipe.rows if scale == "paper" or not row.paper_only)
+    """At pocket scale without what that is too small for, and without a row that only its backbone sets apart in print:
+    where the two are one backbone, the same runs would stand there twice."""
+    if scale == "paper":
+        return recipe.rows
+    first: dict[tuple[object, ...], Row] = {}
+    for row in recipe.rows:
+        if not row.paper_only:
+            settings = tuple(sorted(settings_of(row, scale).items()))
+            what = (row.method, settings, _backbone(recipe, row, scale), row.milestone, row.store, row.series, row.x)
+            first.setdefault(what, row)
+    return tuple(first.values())
 
 
 def settings_of(row: Row, scale: Scale) -> Mapping[str, Value]:

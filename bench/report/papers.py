@@ -235,9 +235,14 @@ def _cell(line: pd.Series, scale: str) -> str:
 
 def _legend(recipe: Recipe, table: pd.DataFrame, scale: str) -> list[str]:
     if scale == "pocket":
-        left = [row.label for row in recipe.rows if row.paper_only]
-        gone = [f"Left out, which this scale is too small for: {', '.join(left)}."] if left else []
-        return [*gone, *protocols_differ(recipe, scale)]
+        there = set(table["row"])
+        small = [row.label for row in recipe.rows if row.paper_only]
+        twins = [row.label for row in recipe.rows if not row.paper_only and row.label not in there]
+        return [
+            *([f"Left out, which this scale is too small for: {'; '.join(small)}."] if small else []),
+            *([f"Left out, since at this scale one backbone stands for both: {'; '.join(twins)}."] if twins else []),
+            *protocols_differ(recipe, scale),
+        ]
     counts = table["verdict"].value_counts()
     told = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "not printed")
     found = ["printed / measured / difference; * the printed number lies outside the interval of ours."]

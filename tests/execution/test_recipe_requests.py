@@ -40,6 +40,15 @@ def test_at_pocket_scale_every_row_has_the_protocols_epochs() -> None:
     assert [choice.name for choice in one.methods] == ["full", "adapters", "mimi"]
 
 
+def test_a_row_that_only_the_papers_backbone_sets_apart_stands_once_at_pocket_scale() -> None:
+    of_large = Row("Full, Swin-L", "full", backbone="swin_large_patch4_window7_224.ms_in22k")
+    of_vit = Row("Full, ViT", "full", backbone="vit_base_patch16_224.augreg_in21k")
+    whole = Row("Full, one model a task", "full", store="model")
+    recipe = dataclasses.replace(SMALL, rows=(Row("Full", "full"), of_large, of_vit, whole))
+    assert [each.row.label for each in wanted(recipe, "paper")] == [row.label for row in recipe.rows]
+    assert [each.row.label for each in wanted(recipe, "pocket")] == ["Full", "Full, ViT", "Full, one model a task"]
+
+
 def test_of_few_datasets_the_pocket_scale_has_one_task_of_each_group() -> None:
     (one,) = requests(SMALL, "pocket", out="x")
     assert one.suite is None and one.datasets == tuple(f"pocket2/{key}" for key in keys_of(SMALL, "pocket"))
