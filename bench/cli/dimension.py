@@ -39,7 +39,6 @@ def add_parser(verb: Verb) -> None:
     add_data_root(command)
     arguments.add_launch(command)
     arguments.add_out(command)
-    command.set_defaults(scale="paper")
 
 
 def dimension_command(args: argparse.Namespace) -> int:

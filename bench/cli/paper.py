@@ -42,6 +42,10 @@ def paper_command(args: argparse.Namespace) -> int:
     if args.what == "costs":
         return _costs()
     recipe = recipes.read(args.what)
+    if args.scale == "pocket":
+        from bench.execution.recipes import at_pocket
+
+        recipe = at_pocket(recipe)
     return show(recipe, args) if args.table else run(recipe, args)
 
 
@@ -64,9 +68,7 @@ def _requests(recipe: recipes.Recipe, args: argparse.Namespace) -> tuple[RunRequ
     from bench.execution.recipes import requests
 
     root = str(args.data_root) if args.data_root else None
-    return requests(
-        recipe, args.scale, seeds=args.seeds, out=str(args.out), data_root=root, skip_missing=args.skip_missing
-    )
+    return requests(recipe, seeds=args.seeds, out=str(args.out), data_root=root, skip_missing=args.skip_missing)
 
 
 def run(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
@@ -123,24 +125,24 @@ def _table(
     from bench.execution.recipes import table as recipe_table
     from bench.report import papers, plots
 
-    made = recipe_table(recipe, args.scale, runs)
-    files = papers.write(recipe, made, args.scale, args.out)
+    made = recipe_table(recipe, runs)
+    files = papers.write(recipe, made, args.out)
     if recipe.kind == "figure" and (figure := _figure(recipe, args, runs, made)) is not None:
-        files += plots.save(figure, papers.stem_of(recipe, args.scale, args.out))
-    return made, papers.lines(recipe, made, args.scale, terminal_width()), files
+        files += plots.save(figure, papers.stem_of(recipe, args.out))
+    return made, papers.lines(recipe, made, terminal_width()), files
 
 
 def _figure(recipe: recipes.Recipe, args: argparse.Namespace, runs: pd.DataFrame, made: pd.DataFrame) -> Figure | None:
     """What a recipe shows; None where there is nothing to draw. `made` is its table."""
     from bench.core.store import Store
-    from bench.execution.recipes import keys_of, parts
+    from bench.execution.recipes import parts
     from bench.report import cycle_figures, paper_figure
 
     if recipe.shows == "accuracy":
         return paper_figure.figure_of(recipe, made)
     if recipe.shows == "pe":
         return paper_figure.efficiency(recipe, made)
-    found, keys = parts(recipe, args.scale, runs), keys_of(recipe, args.scale)
+    found, keys = parts(recipe, runs), recipe.keys
     if recipe.shows == "loss":
         wanted = {digest for _, own in found for digest in own["digest"]}
         records = [record for record in Store(args.out).records(console.warn) if record.spec.digest in wanted]
@@ -153,16 +155,16 @@ def _dimensions(
 ) -> tuple[pd.DataFrame, list[str], list[Path]]:
     """The same of a recipe that measures intrinsic dimensions."""
     from bench.execution.dimension import adapted
-    from bench.execution.recipes import keys_of, parts
+    from bench.execution.recipes import parts
     from bench.report import dimension, papers
 
-    made = dimension.shares(parts(recipe, args.scale, runs), keys_of(recipe, args.scale))
+    made = dimension.shares(parts(recipe, runs), recipe.keys)
     found = dimension.dimensions(made, recipe.share)
     told = dimension.lines(found, recipe.share, adapted(recipe))
-    files = dimension.write(recipe, made, told, papers.stem_of(recipe, args.scale, args.out))
+    files = dimension.write(recipe, made, told, papers.stem_of(recipe, args.out))
     columns = dimension.cells(made)
     rows = table([tuple(columns), *zip(*columns.values(), strict=True)], left=1, width=terminal_width())
-    return made, [*rows, "", *told, *papers.protocols_differ(recipe, args.scale)], files
+    return made, [*rows, "", *told, *papers.protocols_differ(recipe)], files
 
 
 def _counts(args: argparse.Namespace) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.core import configs
 from bench.core.recipes import Recipe, Row, printed_cells
-from bench.core.spec import Value, changed
+from bench.core.spec import changed
 from bench.execution.request import MethodChoice, RunRequest, make_request
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Scale = Literal["paper", "pocket"]
 POCKET, POCKET_SWIN = "pocket2", "pocket_swin_patch4"  # the suite of the scale that a laptop can run; a Swin for it
 POCKET_FEW = ("digits", "shapes_paint", "tilt")  # one of each group, for what the paper has on three datasets or fewer
 FLOPS_A_SECOND = 30e12  # of an accelerator at work: what `hours` assumes, under half of what an H100 has in fp32
@@ -32,25 +31,81 @@ class Wanted:
     protocol: str
 
 
-def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest, ...]:
+def at_pocket(recipe: Recipe) -> Recipe:
+    """The same rows for a laptop: on the pocket suite, or one task of each of its groups where the paper has at most
+    three datasets, with its backbones, its protocol, and settings that suit them, which each label then tells.
+
+    What this scale is too small for is left out, and a row that only its backbone sets apart in print: where one stands
+    for both, the same runs would stand there twice. Nothing of it is compared with print.
+    """
+    card, rows, gone = configs.suite(POCKET).card, list[Row](), list[str]()
+    seen = set[tuple[object, ...]]()
+    for row in recipe.rows:
+        backbone = POCKET_SWIN if recipe.backbone_of(row).startswith("swin") else card.backbone
+        own = _row_at_pocket(row, backbone)
+        settings = str(sorted(own.settings.items()))
+        what = (own.method, settings, backbone, own.milestone, own.store, own.series, own.x)
+        if row.paper_only:
+            gone.append(f"{row.label} (this scale is too small)")
+        elif what in seen:
+            gone.append(f"{row.label} (one backbone stands for it and for another row)")
+        else:
+            seen.add(what)
+            rows.append(own)
+    backbones = " and ".join(sorted({row.backbone for row in rows}))
+    few = len(recipe.keys) <= len(POCKET_FEW)
+    ours = f"these rows ran on {POCKET} and {backbones}, each with the epochs of {card.protocol}"
+    return replace(
+        recipe,
+        title=f"{recipe.title}; at pocket scale",
+        suite=POCKET,
+        datasets=POCKET_FEW if few else (),
+        backbone=card.backbone,
+        protocol=card.protocol,
+        rows=tuple(rows),
+        printed_in=(),
+        differences=(f"{ours}. Nothing here compares with what the paper prints.",),
+        missing="; ".join(gone),
+        name=f"{recipe.name}-pocket",
+    )
+
+
+def _row_at_pocket(row: Row, backbone: str) -> Row:
+    settings = row.settings if row.pocket is None else row.pocket
+    told = [f"{key}={str(value).lower()}" for key, value in settings.items()] if row.pocket is not None else []
+    told += [backbone] if row.backbone else []
+    old, new = row.settings.get("sigma"), settings.get("sigma")
+    shrink = new / old if isinstance(old, int | float) and isinstance(new, int | float) else 1.0  # of the size in print
+    return replace(
+        row,
+        label=f"{row.label} [{' '.join(told)}]" if told else row.label,
+        settings=settings,
+        pocket=None,
+        backbone=backbone,
+        protocol="",
+        printed="",
+        budget=1,
+        x=None if row.x is None else row.x * shrink,
+    )
+
+
+def requests(recipe: Recipe, **common: object) -> tuple[RunRequest, ...]:
     """The runs of a recipe: one request for each backbone, protocol and number of epochs.
 
     `common` are fields of all of them. Raises UsageError where a row's hyper-parameters are none of its method's.
     """
-    grouped: dict[tuple[str, str | None, int | None], list[MethodChoice]] = {}
-    for row in rows_at(recipe, scale):
-        protocol = None if scale == "pocket" else recipe.protocol_of(row)
-        choices = grouped.setdefault((_backbone(recipe, row, scale), protocol, _epochs(recipe, row, scale)), [])
-        choice = MethodChoice(row.method, settings_of(row, scale))
-        if choice not in choices:
+    grouped: dict[tuple[str, str, int | None], list[MethodChoice]] = {}
+    for row in recipe.rows:
+        key = (recipe.backbone_of(row), recipe.protocol_of(row), _epochs(recipe, row))
+        choice = MethodChoice(row.method, row.settings)
+        if choice not in (choices := grouped.setdefault(key, [])):
             choices.append(choice)
-    suite, keys = suite_of(recipe, scale), keys_of(recipe, scale)
-    whole = len(keys) == len(configs.suite(suite).datasets)
+    whole = len(recipe.keys) == len(configs.suite(recipe.suite).datasets)
     return tuple(
         make_request(
             methods=tuple(choices),
-            suite=suite if whole else None,
-            datasets=() if whole else tuple(f"{suite}/{key}" for key in keys),
+            suite=recipe.suite if whole else None,
+            datasets=() if whole else tuple(f"{recipe.suite}/{key}" for key in recipe.keys),
             backbones=(backbone,),
             protocol=protocol,
             epochs=epochs,
@@ -60,47 +115,25 @@ def requests(recipe: Recipe, scale: Scale, **common: object) -> tuple[RunRequest
     )
 
 
-def wanted(recipe: Recipe, scale: Scale) -> tuple[Wanted, ...]:
+def wanted(recipe: Recipe) -> tuple[Wanted, ...]:
     """Every row with the names of its runs. Raises UsageError where a method or a hyper-parameter is unknown."""
     from bench.models import registry
     from bench.models.method import build, params
     from bench.report.frame import settings_text
 
     found = []
-    for row in rows_at(recipe, scale):
-        method = build(registry.load(row.method), settings_of(row, scale), row.method)
+    for row in recipe.rows:
+        method = build(registry.load(row.method), row.settings, row.method)
         found.append(
             Wanted(
                 row=row,
                 method=row.method,
                 settings=settings_text(method.version, params(method)),
-                backbone=_backbone(recipe, row, scale),
-                protocol=_protocol(recipe, row, scale),
+                backbone=recipe.backbone_of(row),
+                protocol=changed(configs.protocol(recipe.protocol_of(row)), {"epochs": _epochs(recipe, row)}).name,
             )
         )
     return tuple(found)
-
-
-def rows_at(recipe: Recipe, scale: Scale) -> tuple[Row, ...]:
-    """At pocket scale without what that is too small for, and without a row that only its backbone sets apart in print:
-    where the two are one backbone, the same runs would stand there twice."""
-    if scale == "paper":
-        return recipe.rows
-    first: dict[tuple[object, ...], Row] = {}
-    for row in recipe.rows:
-        if not row.paper_only:
-            settings = tuple(sorted(settings_of(row, scale).items()))
-            what = (row.method, settings, _backbone(recipe, row, scale), row.milestone, row.store, row.series, row.x)
-            first.setdefault(what, row)
-    return tuple(first.values())
-
-
-def settings_of(row: Row, scale: Scale) -> Mapping[str, Value]:
-    return row.pocket if scale == "pocket" and row.pocket is not None else row.settings
-
-
-def suite_of(recipe: Recipe, scale: Scale) -> str:
-    return POCKET if scale == "pocket" else recipe.suite
 
 
 def runs(recipe: Recipe) -> int:
@@ -146,51 +179,26 @@ def _cycles(row: Row) -> int:
     return len(build(registry.load(row.method), row.settings, row.method).phases(10_000))
 
 
-def _backbone(recipe: Recipe, row: Row, scale: Scale) -> str:
-    own = recipe.backbone_of(row)
-    if scale == "paper":
-        return own
-    return POCKET_SWIN if own.startswith("swin") else configs.suite(POCKET).card.backbone
+def _epochs(recipe: Recipe, row: Row) -> int | None:
+    return None if row.budget == 1 else row.budget * configs.protocol(recipe.protocol_of(row)).epochs
 
 
-def _epochs(recipe: Recipe, row: Row, scale: Scale) -> int | None:
-    if scale == "pocket" or row.budget == 1:
-        return None
-    return row.budget * configs.protocol(recipe.protocol_of(row)).epochs
-
-
-def _protocol(recipe: Recipe, row: Row, scale: Scale) -> str:
-    """The name of the protocol that a row's records have."""
-    name = configs.suite(POCKET).card.protocol if scale == "pocket" else recipe.protocol_of(row)
-    return changed(configs.protocol(name), {"epochs": _epochs(recipe, row, scale)}).name
-
-
-def table(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> pd.DataFrame:
+def table(recipe: Recipe, runs: pd.DataFrame) -> pd.DataFrame:
     """The recipe's table, a line a cell (bench.report.papers.COLUMNS), from the frame of a results folder.
 
     Raises UsageError where a row would average what does not compare.
     """
     from bench.report import papers
 
-    found = parts(recipe, scale, runs)
-    printed = [printed_cells(recipe, row) if scale == "paper" else {} for row, _ in found]
-    return papers.compare(recipe, found, printed, keys_of(recipe, scale))
+    found = parts(recipe, runs)
+    return papers.compare(recipe, found, [printed_cells(recipe, row) for row, _ in found])
 
 
-def parts(recipe: Recipe, scale: Scale, runs: pd.DataFrame) -> list[tuple[Row, pd.DataFrame]]:
+def parts(recipe: Recipe, runs: pd.DataFrame) -> list[tuple[Row, pd.DataFrame]]:
     """Every row with its runs among those of a results folder. Raises UsageError where they do not compare."""
     from bench.report import papers
 
-    suite = suite_of(recipe, scale)
     return [
-        (each.row, papers.own_runs(runs, each.method, each.settings, each.backbone, each.protocol, suite))
-        for each in wanted(recipe, scale)
+        (each.row, papers.own_runs(runs, each.method, each.settings, each.backbone, each.protocol, recipe.suite))
+        for each in wanted(recipe)
     ]
-
-
-def keys_of(recipe: Recipe, scale: Scale) -> tuple[str, ...]:
-    """The recipe's datasets, "cifar10". At pocket scale the whole suite, or of few datasets one task of each group."""
-    if scale == "paper":
-        return recipe.keys
-    every = tuple(card.key for card in configs.suite(POCKET).datasets)
-    return POCKET_FEW if len(recipe.keys) <= len(POCKET_FEW) else every

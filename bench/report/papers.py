@@ -101,13 +101,12 @@ def compare(
     recipe: Recipe,
     parts: Sequence[tuple[Row, pd.DataFrame]],
     printed: Sequence[Mapping[tuple[str, str], Printed]],
-    keys: Sequence[str],
 ) -> pd.DataFrame:
-    """COLUMNS, a line a cell: of every row, every measure, the mean over `keys` and each of them.
+    """COLUMNS, a line a cell: of every row, every measure, the mean over the recipe's datasets and each of them.
 
-    `parts` are the rows with their runs, `printed` what the paper has of each; none of it at another scale.
+    `parts` are the rows with their runs, `printed` what the paper has of each.
     """
-    lines = []
+    lines, keys = [], recipe.keys
     for (row, runs), numbers in zip(parts, printed, strict=True):
         own = models(row, runs)
         for measure in recipe.measures:
@@ -176,39 +175,39 @@ def _last_digit(printed: float) -> float:
     return float(10.0 ** -len(f"{printed:.10g}".partition(".")[2]))
 
 
-def write(recipe: Recipe, table: pd.DataFrame, scale: str, root: Path) -> list[Path]:
-    """ROOT/tables/NAME.csv and .md; NAME-pocket at pocket scale. The paths."""
-    stem = stem_of(recipe, scale, root)
+def write(recipe: Recipe, table: pd.DataFrame, root: Path) -> list[Path]:
+    """ROOT/tables/NAME.csv and .md. The paths."""
+    stem = stem_of(recipe, root)
     paths = [stem.parent / f"{stem.name}{ending}" for ending in (".csv", ".md")]
-    text = "\n".join([f"# {recipe.item}: {recipe.title}", "", *_markdown(recipe, table, scale)]) + "\n"
+    text = "\n".join([f"# {recipe.item}: {recipe.title}", "", *_markdown(recipe, table)]) + "\n"
     write_atomically(paths[0], lambda file: table.to_csv(file, index=False, lineterminator="\n", float_format="%.10g"))
     write_atomically(paths[1], lambda file: file.write_text(text, encoding="utf-8"))
     return paths
 
 
-def stem_of(recipe: Recipe, scale: str, root: Path) -> Path:
+def stem_of(recipe: Recipe, root: Path) -> Path:
     """Of its files, without the ending."""
-    return root / "tables" / (recipe.name + ("-pocket" if scale == "pocket" else ""))
+    return root / "tables" / recipe.name
 
 
-def lines(recipe: Recipe, table: pd.DataFrame, scale: str, width: int | None = None) -> list[str]:
-    """The table for a terminal: printed / measured / difference in each cell; at another scale measured alone."""
-    return [*text_table(_cells(table, scale), width=width), "", *_legend(recipe, table, scale)]
+def lines(recipe: Recipe, table: pd.DataFrame, width: int | None = None) -> list[str]:
+    """The table for a terminal: printed / measured / difference in each cell; else measured alone."""
+    return [*text_table(_cells(recipe, table), width=width), "", *_legend(recipe, table)]
 
 
-def _markdown(recipe: Recipe, table: pd.DataFrame, scale: str) -> list[str]:
-    head, *body = [[markdown(cell) for cell in row] for row in _cells(table, scale)]
+def _markdown(recipe: Recipe, table: pd.DataFrame) -> list[str]:
+    head, *body = [[markdown(cell) for cell in row] for row in _cells(recipe, table)]
     columns = {name or "row": [row[i] for row in body] for i, name in enumerate(head)}
-    return [pipe(columns), "", *(f"{line}  " for line in _legend(recipe, table, scale))]
+    return [pipe(columns), "", *(f"{line}  " for line in _legend(recipe, table))]
 
 
-def _cells(table: pd.DataFrame, scale: str) -> list[list[str]]:
+def _cells(recipe: Recipe, table: pd.DataFrame) -> list[list[str]]:
     """The table as text, headings first; a row has one label."""
     names = list(dict.fromkeys((m, d) for m, d in zip(table["measure"], table["dataset"], strict=True)))
     body = [["", *(_heading(measure, dataset) for measure, dataset in names)]]
     for label, part in table.groupby("row", sort=False):
         cells = {(m, d): i for i, (m, d) in enumerate(zip(part["measure"], part["dataset"], strict=True))}
-        body.append([str(label), *(_cell(part.iloc[cells[name]], scale) for name in names)])
+        body.append([str(label), *(_cell(part.iloc[cells[name]], bool(recipe.printed_in)) for name in names)])
     return body
 
 
@@ -218,9 +217,9 @@ def _heading(measure: str, dataset: str) -> str:
     return f"{what}, {unit}" if unit else what
 
 
-def _cell(line: pd.Series, scale: str) -> str:
+def _cell(line: pd.Series, printed_too: bool) -> str:
     digits = 1 if line["measure"] == "accuracy" else 3
-    if scale == "pocket":
+    if not printed_too:
         spread = "" if math.isnan(line["low"]) else f" ± {(line['high'] - line['low']) / 2:.{digits}f}"
         return "-" if math.isnan(line["measured"]) else f"{line['measured']:.{digits}f}{spread}"
     if math.isnan(line["printed"]) and math.isnan(line["measured"]):
@@ -233,32 +232,18 @@ def _cell(line: pd.Series, scale: str) -> str:
     return f"{printed} / {line['measured']:.{digits}f} / {difference}{mark}"
 
 
-def _legend(recipe: Recipe, table: pd.DataFrame, scale: str) -> list[str]:
-    if scale == "pocket":
-        there = set(table["row"])
-        small = [row.label for row in recipe.rows if row.paper_only]
-        twins = [row.label for row in recipe.rows if not row.paper_only and row.label not in there]
-        return [
-            *([f"Left out, which this scale is too small for: {'; '.join(small)}."] if small else []),
-            *([f"Left out, since at this scale one backbone stands for both: {'; '.join(twins)}."] if twins else []),
-            *protocols_differ(recipe, scale),
-        ]
+def _legend(recipe: Recipe, table: pd.DataFrame) -> list[str]:
     counts = table["verdict"].value_counts()
     told = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "not printed")
     found = ["printed / measured / difference; * the printed number lies outside the interval of ours."]
     return [
-        *found,
+        *(found if recipe.printed_in else []),
         *([f"{told}."] if told else []),
-        *protocols_differ(recipe, scale),
+        *protocols_differ(recipe),
         *([f"Not made: {recipe.missing}."] if recipe.missing else []),
     ]
 
 
-def protocols_differ(recipe: Recipe, scale: str) -> list[str]:
+def protocols_differ(recipe: Recipe) -> list[str]:
     """What stands between what is measured and what is printed."""
-    if scale == "pocket":
-        return [
-            "At pocket scale: the paper's rows on the pocket suite and backbones, all with the protocol's epochs.",
-            "Nothing here can be compared with what the paper prints.",
-        ]
     return [f"Protocols differ: {text}" for text in recipe.differences]

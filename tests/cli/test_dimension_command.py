@@ -37,7 +37,7 @@ def test_the_dimension_is_read_from_the_records_of_ordinary_runs(
 ) -> None:
     recipe = dimension.recipe(["pocket2/digits"], "", None, (5, 20), layers=(1, 3))
     store, protocol = Store(tmp_path), configs.protocol("pocket@v2")
-    for each in wanted(recipe, "paper"):
+    for each in wanted(recipe):
         row, method = each.row, build(registry.load(each.row.method), each.row.settings, each.row.method)
         score = {"full": 1.0, "linear_probe": 0.3}.get(row.method)
         if score is None:

@@ -88,7 +88,7 @@ def test_points_of_pe_are_what_is_measured_and_what_is_printed() -> None:
         ("pe", "mean"): Printed("pevit", "t", "b", "lora", "", "mean", "pe", 0.61, "", ""),
     }
     parts = [(row, frame([make(row.method, "digits", s, 0.6, trained=n) for s in (0, 1)])) for row, n in zip(rows, (10**6, 10**8), strict=True)]  # fmt: skip
-    table = papers.compare(recipe, parts, [printed, {}], ("digits",))
+    table = papers.compare(recipe, parts, [printed, {}])
     figure = paper_figure.efficiency(recipe, table)
     assert figure is not None
     measured, shown = figure.axes[0].collections

@@ -16,7 +16,7 @@ from bench.report.frame import frame
 ROWS = tuple(Row(f"{s}, {x}", s.lower(), series=s, x=x) for s in ("Adapters", "MiMi") for x in (32.0, 64.0))
 RECIPE = Recipe(
     "T", "I", "figure", "pocket", "pocket_vit", "pocket@v1", ROWS, datasets=("digits",), measures=("accuracy", "params"),
-    across="sigma",
+    across="sigma", printed_in=("mimi table1",),
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def table(*, measured: bool):  # type: ignore[no-untyped-def]
         parts.append((row, frame(runs)))
         cell = Printed("mimi", "t", "b", row.method, "", "digits", "accuracy", 60.0 + number, "%", "")
         printed.append({("accuracy", "digits"): cell})
-    return papers.compare(RECIPE, parts, printed, ("digits",))
+    return papers.compare(RECIPE, parts, printed)
 
 
 def lines(figure, style: str) -> list[list[float]]:  # type: ignore[no-untyped-def]
@@ -56,10 +56,10 @@ def test_without_a_run_only_what_is_printed_is_drawn() -> None:
 
 
 def test_the_files_are_a_table_and_two_pictures(tmp_path: Path) -> None:
-    paths = papers.write(RECIPE, table(measured=True), "paper", tmp_path)
+    paths = papers.write(RECIPE, table(measured=True), tmp_path)
     figure = paper_figure.figure_of(RECIPE, table(measured=True))
     assert figure is not None
-    paths += plots.save(figure, papers.stem_of(RECIPE, "paper", tmp_path))
+    paths += plots.save(figure, papers.stem_of(RECIPE, tmp_path))
     assert [path.suffix for path in paths] == [".csv", ".md", ".png", ".svg"]
     assert "60 / 51.0 / -9.0\\*" in paths[1].read_text() or "60 / 51.0 / -9.0*" in paths[1].read_text()
     with pytest.raises(ValueError, match="needs series"):

@@ -19,7 +19,6 @@ RECIPE = Recipe(
     "Title", "Item", "table", "pocket", "pocket_vit", "pocket@v1", (Row("LoRA", "lora"),), datasets=("digits", "textures"),
     measures=("accuracy", "params", "gflops", "storage_mb"),
 )  # fmt: skip
-KEYS = ("digits", "textures")
 SCORES = {"digits": (0.50, 0.52, 0.57), "textures": (0.40, 0.41, 0.45)}
 
 
@@ -39,7 +38,7 @@ def cell(table: pd.DataFrame, measure: str, dataset: str) -> pd.Series:
 
 
 def test_a_cell_is_the_mean_over_seeds_with_students_interval() -> None:
-    table = papers.compare(RECIPE, [(RECIPE.rows[0], runs())], [printed("accuracy", "digits", 52.0)], KEYS)
+    table = papers.compare(RECIPE, [(RECIPE.rows[0], runs())], [printed("accuracy", "digits", 52.0)])
     found = cell(table, "accuracy", "digits")
     scores = 100 * np.array(SCORES["digits"])
     low, high = scipy.stats.t.interval(0.95, 2, scores.mean(), scipy.stats.sem(scores))
@@ -49,14 +48,14 @@ def test_a_cell_is_the_mean_over_seeds_with_students_interval() -> None:
 
 
 def test_costs_are_those_of_the_records_in_the_papers_units() -> None:
-    table = papers.compare(RECIPE, [(RECIPE.rows[0], runs(trained=1_000_000, head=200))], [{}], KEYS)
+    table = papers.compare(RECIPE, [(RECIPE.rows[0], runs(trained=1_000_000, head=200))], [{}])
     assert cell(table, "params", "mean")["measured"] == pytest.approx(1.0002)
     assert cell(table, "storage_mb", "mean")["measured"] == pytest.approx(4 * 1_000_200 / 1e6)
 
 
 def test_a_whole_model_a_task_is_stored_whole() -> None:
     row = Row("LoRA", "lora", store="model")
-    table = papers.compare(RECIPE, [(row, runs())], [{}], KEYS)
+    table = papers.compare(RECIPE, [(row, runs())], [{}])
     assert cell(table, "storage_mb", "mean")["measured"] == pytest.approx(4 * 1_000_000 / 1e6)
 
 
@@ -64,7 +63,7 @@ def test_a_milestone_is_a_row_with_its_own_score_and_count() -> None:
     ends = (cycle(0, 0.6, 800), cycle(1, 0.3, 400))
     found = frame([make("mimi", "digits", 0, 0.3, milestones=ends), make("mimi", "textures", 0, 0.2, milestones=ends)])
     rows = [Row("MiMi 0", "mimi", milestone="cycle 0"), Row("MiMi 9", "mimi", milestone="cycle 9")]
-    table = papers.compare(RECIPE, [(row, found) for row in rows], [{}, {}], KEYS)
+    table = papers.compare(RECIPE, [(row, found) for row in rows], [{}, {}])
     first, gone = (table[table["row"] == row.label] for row in rows)
     assert cell(first, "accuracy", "digits")["measured"] == pytest.approx(60.0)
     assert cell(first, "params", "mean")["measured"] == pytest.approx((800 + 200) / 1e6)
@@ -93,7 +92,7 @@ def test_a_verdict_follows_from_the_numbers(
 
 def test_a_dataset_without_a_run_leaves_the_mean_blank() -> None:
     part = runs()
-    table = papers.compare(RECIPE, [(RECIPE.rows[0], part[part["dataset"] == "pocket/digits"])], [{}], KEYS)
+    table = papers.compare(RECIPE, [(RECIPE.rows[0], part[part["dataset"] == "pocket/digits"])], [{}])
     assert math.isnan(cell(table, "accuracy", "mean")["measured"])
     assert not math.isnan(cell(table, "accuracy", "digits")["measured"])
 
