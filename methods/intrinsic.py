@@ -28,19 +28,12 @@ from methods._lowrank import linears
 
 
 def hadamard(x: Tensor) -> Tensor:
-    """H x for the Walsh-Hadamard matrix of entries +-1; x (L), L a power of two.
-
-    H_mn is the Kronecker product of H_m and H_n: x is taken as a tensor of axes of at most 64; each is multiplied by
-    its own H and turned to the front, until they stand as they stood.
-    """
-    factor = x.new_ones(1, 1)
-    while len(factor) < min(64, len(x)):
-        factor = torch.cat((torch.cat((factor, factor), 1), torch.cat((factor, -factor), 1)))
-    left = len(x)
-    while left > 1:
-        n = min(64, left)
-        x = (x.view(-1, n) @ factor[:n, :n]).T.reshape(-1)
-        left //= n
+    """H x for the Walsh-Hadamard matrix of entries +-1; x (L), L a power of two."""
+    size, half = len(x), 1
+    while half < size:
+        pairs = x.view(-1, 2, half)
+        x = torch.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), dim=1).reshape(size)
+        half *= 2
     return x
 
 
