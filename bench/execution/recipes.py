@@ -38,17 +38,17 @@ def at_pocket(recipe: Recipe) -> Recipe:
     What this scale is too small for is left out, and a row that only its backbone sets apart in print: where one stands
     for both, the same runs would stand there twice. Nothing of it is compared with print.
     """
-    card, rows, gone = configs.suite(POCKET).card, list[Row](), list[str]()
-    seen = set[tuple[object, ...]]()
+    card, rows, seen = configs.suite(POCKET).card, list[Row](), set[tuple[object, ...]]()
+    gone: dict[str, list[str]] = {}  # why, and what
     for row in recipe.rows:
         backbone = POCKET_SWIN if recipe.backbone_of(row).startswith("swin") else card.backbone
         own = _row_at_pocket(row, backbone)
         settings = str(sorted(own.settings.items()))
         what = (own.method, settings, backbone, own.milestone, own.store, own.series, own.x)
         if row.paper_only:
-            gone.append(f"{row.label} (this scale is too small)")
+            gone.setdefault("this scale is too small", []).append(row.label)
         elif what in seen:
-            gone.append(f"{row.label} (one backbone stands for it and for another row)")
+            gone.setdefault("one backbone stands for it and for another row", []).append(row.label)
         else:
             seen.add(what)
             rows.append(own)
@@ -65,7 +65,7 @@ def at_pocket(recipe: Recipe) -> Recipe:
         rows=tuple(rows),
         printed_in=(),
         differences=(f"{ours}. Nothing here compares with what the paper prints.",),
-        missing="; ".join(gone),
+        missing="; ".join(f"{'; '.join(labels)} ({why})" for why, labels in gone.items()),
         name=f"{recipe.name}-pocket",
     )
 
