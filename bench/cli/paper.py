@@ -142,12 +142,12 @@ def _figure(recipe: recipes.Recipe, args: argparse.Namespace, runs: pd.DataFrame
         return paper_figure.figure_of(recipe, made)
     if recipe.shows == "pe":
         return paper_figure.efficiency(recipe, made)
-    found, keys = parts(recipe, runs), recipe.keys
+    found = parts(recipe, runs)
     if recipe.shows == "loss":
         wanted = {digest for _, own in found for digest in own["digest"]}
         records = [record for record in Store(args.out).records(console.warn) if record.spec.digest in wanted]
-        return cycle_figures.losses(recipe, found, keys, {record.spec.digest: record.epochs for record in records})
-    return cycle_figures.neurons(recipe, found, keys, share=recipe.shows == "left")
+        return cycle_figures.losses(recipe, found, {record.spec.digest: record.epochs for record in records})
+    return cycle_figures.neurons(recipe, found, share=recipe.shows == "left")
 
 
 def _dimensions(

@@ -22,13 +22,14 @@ from bench.report.plots import empty
 Parts = Sequence[tuple[Row, pd.DataFrame]]
 
 
-def neurons(recipe: Recipe, parts: Parts, keys: Sequence[str], *, share: bool) -> Figure | None:
+def neurons(recipe: Recipe, parts: Parts, *, share: bool) -> Figure | None:
     """Bars of the neurons left in every adapter at each row's milestone, rows side by side, a panel a dataset.
 
     With `share` in % of what the adapter has at the first milestone. None where nothing was run.
     """
     found = {
-        key: {row.label: sizes for row, runs in parts if (sizes := _sizes(row, runs, key, share=share))} for key in keys
+        key: {row.label: sizes for row, runs in parts if (sizes := _sizes(row, runs, key, share=share))}
+        for key in recipe.keys
     }
     panels = {key: rows for key, rows in found.items() if rows}
     if not panels:
@@ -46,12 +47,14 @@ def neurons(recipe: Recipe, parts: Parts, keys: Sequence[str], *, share: bool) -
     return figure
 
 
-def losses(recipe: Recipe, parts: Parts, keys: Sequence[str], epochs: Mapping[str, Sequence[Epoch]]) -> Figure | None:
+def losses(recipe: Recipe, parts: Parts, epochs: Mapping[str, Sequence[Epoch]]) -> Figure | None:
     """The training loss of every epoch, a line a row, a panel a dataset; dotted where a phase ends.
 
     `epochs` are those of each run, by its digest. None where nothing was run.
     """
-    curves = {key: {row.label: own for row, runs in parts if (own := _curves(runs, key, epochs))} for key in keys}
+    curves = {
+        key: {row.label: own for row, runs in parts if (own := _curves(runs, key, epochs))} for key in recipe.keys
+    }
     panels = {key: rows for key, rows in curves.items() if rows}
     if not panels:
         return None

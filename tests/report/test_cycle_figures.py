@@ -14,9 +14,10 @@ from bench.core.record import Epoch
 from bench.report import cycle_figures, paper_figure, papers
 from bench.report.frame import frame
 
-KEYS = ("digits", "textures")
 ROWS = (Row("Local", "mimi", milestone="cycle 1"), Row("Global", "mimi", milestone="cycle 2"))
-RECIPE = Recipe("T", "I", "figure", "pocket", "pocket_vit", "pocket@v1", ROWS, datasets=KEYS, shows="neurons")
+RECIPE = Recipe(
+    "T", "I", "figure", "pocket", "pocket_vit", "pocket@v1", ROWS, datasets=("digits", "textures"), shows="neurons"
+)
 LEFT = {0: (800, 960), 1: (400, 480), 2: (80, 160)}  # of cycle: of seeds 0 and 1
 
 
@@ -40,7 +41,7 @@ def expected(number: int) -> list[float]:
 
 
 def test_bars_are_the_neurons_at_each_rows_milestone_side_by_side() -> None:
-    figure = cycle_figures.neurons(RECIPE, [(row, runs()) for row in ROWS], KEYS, share=False)
+    figure = cycle_figures.neurons(RECIPE, [(row, runs()) for row in ROWS], share=False)
     assert figure is not None and [axes.get_title() for axes in figure.axes] == ["digits"]  # the other was not run
     assert heights(figure, 0) == [expected(1), expected(2)]
     left, right = (bars[0].get_x() for bars in figure.axes[0].containers)
@@ -49,7 +50,7 @@ def test_bars_are_the_neurons_at_each_rows_milestone_side_by_side() -> None:
 
 
 def test_shares_are_of_what_an_adapter_has_at_first() -> None:
-    figure = cycle_figures.neurons(RECIPE, [(ROWS[0], runs())], KEYS, share=True)
+    figure = cycle_figures.neurons(RECIPE, [(ROWS[0], runs())], share=True)
     assert figure is not None
     first = [100 * (LEFT[1][seed] // 8) / (LEFT[0][seed] // 8) for seed in (0, 1)]
     assert heights(figure, 0)[0][0] == pytest.approx(np.mean(first))
@@ -57,9 +58,9 @@ def test_shares_are_of_what_an_adapter_has_at_first() -> None:
 
 def test_nothing_is_drawn_where_nothing_was_run_or_no_cycle_is_of_that_name() -> None:
     gone = dataclasses.replace(ROWS[0], milestone="cycle 9")
-    assert cycle_figures.neurons(RECIPE, [(gone, runs())], KEYS, share=False) is None
-    assert cycle_figures.neurons(RECIPE, [(ROWS[0], runs().iloc[:0])], KEYS, share=False) is None
-    assert cycle_figures.losses(RECIPE, [(ROWS[0], runs())], KEYS, {}) is None
+    assert cycle_figures.neurons(RECIPE, [(gone, runs())], share=False) is None
+    assert cycle_figures.neurons(RECIPE, [(ROWS[0], runs().iloc[:0])], share=False) is None
+    assert cycle_figures.losses(RECIPE, [(ROWS[0], runs())], {}) is None
 
 
 def test_the_loss_is_a_mean_over_seeds_with_a_line_where_a_cycle_ends() -> None:
@@ -69,7 +70,7 @@ def test_the_loss_is_a_mean_over_seeds_with_a_line_where_a_cycle_ends() -> None:
         digest: [Epoch(int(number == 2), loss, 1e-3, 1.0) for number, loss in enumerate(curves[seed])]
         for digest, seed in zip(own["digest"], own["seed"], strict=True)
     }
-    figure = cycle_figures.losses(RECIPE, [(ROWS[0], own)], KEYS, epochs)
+    figure = cycle_figures.losses(RECIPE, [(ROWS[0], own)], epochs)
     assert figure is not None and [axes.get_title() for axes in figure.axes] == ["textures"]
     curve, end = figure.axes[0].get_lines()
     assert list(curve.get_xdata()) == [1, 2, 3] and list(curve.get_ydata()) == [3.0, 1.5, 2.0]
