@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(verbs: Any) -> None:
-    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, texts, prune")
+    data = verbs.add_parser("data", help="datasets: list, status, add, fetch, verify, prepare, shots, texts, prune")
     kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -81,9 +81,12 @@ def _bytes(text: str) -> int:
     if number and number[-1] in units:
         number, unit = number[:-1], number[-1]
     try:
-        return int(float(number) * units[unit])
+        size = int(float(number) * units[unit])
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB") from None
+        size = -1
+    if size < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB")
+    return size
 
 
 def _cards(what: str | None) -> list[Dataset]:
@@ -259,24 +262,23 @@ def verify_command(args: argparse.Namespace) -> int:
     from bench.data import hints, sources, verify
 
     root = data_root(args)
-    faults = read = 0
+    faults = missing = 0
     for card in _cards(args.what):
         if not sources.is_local(card):
             print(f"{card.name}  generated; its fingerprint is checked whenever it is")
-            read += 1
             continue
         found = sources.find(card, root)
         if found is None:
             print(f"{card.name}  missing: {hints.fetch_hint(card, root)}")
+            missing += 1
             continue
         report = verify.verify(card, found, root, progress_line(card.name))
         faults += len(report.faults)
-        read += 1
         fingerprint = f"fingerprint {report.fingerprint[:16]}" if report.fingerprint else "no fingerprint"
         print(f"{card.name}  {report.images} images, {fingerprint}, {found.layout.name}")
         for fault in report.faults:
             print(f"  FAULT {fault}")
-    return 1 if faults or not read else 0
+    return 1 if faults or missing else 0
 
 
 def prepare_command(args: argparse.Namespace) -> int:
@@ -306,7 +308,7 @@ def prepare_command(args: argparse.Namespace) -> int:
     print(", ".join(f"{number} {state}" for state, number in states.items()))
     if faults:
         raise UsageError("\n".join(faults))
-    return 0
+    return 1 if missing else 0
 
 
 def shots_command(args: argparse.Namespace) -> int:
@@ -316,11 +318,14 @@ def shots_command(args: argparse.Namespace) -> int:
     places = [(card, sources.find(card, root)) for card in _cards(args.what) if sources.is_local(card)]
     if not places:
         raise UsageError(f"{args.what} has no images on disk to draw from.")
-    here = [(card, found) for card, found in places if found is not None]
-    if not here:
-        raise sources.Missing(hints.missing_screen([card for card, _ in places], len(places), root))
+    missing = [card for card, found in places if found is None]
+    if len(missing) == len(places):
+        raise sources.Missing(hints.missing_screen(missing, len(places), root))
     args.out.mkdir(parents=True, exist_ok=True)
-    for card, found in here:
+    for card, found in places:
+        if found is None:
+            print(f"{card.name}  missing: {hints.fetch_hint(card, root)}")
+            continue
         train = found.open()["train"]
         for seed in args.seeds:
             drawn = fewshot.draw(train.labels, args.shots, seed, train.digest())
@@ -328,7 +333,7 @@ def shots_command(args: argparse.Namespace) -> int:
             drawn.save(path, train.names)
             count = f"{len(drawn.train)} train, {len(drawn.val)} validate"
             print(f"{path}  {count}, images {drawn.images_sha256[:16]}")
-    return 0
+    return 1 if missing else 0
 
 
 def texts_command(args: argparse.Namespace) -> int:
