@@ -83,9 +83,10 @@ def page_command(args: argparse.Namespace) -> int:
 
 
 def compare_command(args: argparse.Namespace) -> int:
-    found = _report(args.out, console.warn).compare(args.first, args.second, args.suite, args.backbone)
+    warn = console.Warnings()
+    found = _report(args.out, warn).compare(args.first, args.second, args.suite, args.backbone)
     print("\n\n".join(each.text() for each in found))
-    return 0
+    return 1 if warn.count else 0
 
 
 def _report(out: Path, warn: Callable[[str], object], plugins: Sequence[Path] = ()) -> Report:
