@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.cli import arguments, console
 from bench.cli.plan import print_plan
 from bench.core import recipes
-from bench.core.text import duration, table, terminal_width
+from bench.core.text import counted, duration, table, terminal_width
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,15 +52,20 @@ def paper_command(args: argparse.Namespace) -> int:
 def _list() -> int:
     from bench.execution.recipes import hours, runs
 
-    rows = [("recipe", "item", "what", "runs", "one H100")]
+    rows = [("recipe", "item", "what", "needs", "runs", "one H100")]
     for name in recipes.names():
         recipe = recipes.read(name)
-        gflops = {tag: GFLOPS[tag.partition(".")[0]] for tag in {recipe.backbone_of(row) for row in recipe.rows}}
+        backbones = sorted({recipe.backbone_of(row) for row in recipe.rows})
+        gflops = {tag: GFLOPS[tag.partition(".")[0]] for tag in backbones}
         time = duration(3600 * hours(recipe, gflops))
-        rows.append((name, recipe.item, f"{recipe.title} ({recipe.suite})", str(runs(recipe)), time))
-    print("\n".join(table(rows, left=3, width=terminal_width())))
+        models = backbones[0].partition(".")[0] if len(backbones) == 1 else counted(len(backbones), "backbone")
+        needs = f"{counted(len(recipe.keys), 'dataset')} of {recipe.suite}, {models}"
+        rows.append((name, recipe.item, recipe.title, needs, str(runs(recipe)), time))
+    print("\n".join(table(rows, left=4, width=terminal_width())))
     print("Times are arithmetic, not measured: three passes an image at 30 TFLOP/s, all seeds. With --scale pocket")
-    print("every recipe runs on a laptop. Data and weights: 'bench data status', 'bench doctor'.")
+    print("every recipe runs on a laptop. What of that is here: 'bench data status SUITE', 'bench doctor'.")
+    print("Without a recipe: PEViT, table 1 ('bench paper costs'); MiMi, figure 3 (the plot that any results get);")
+    print("TINA, table 9 ('bench data list').")
     return 0
 
 

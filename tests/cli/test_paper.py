@@ -36,6 +36,7 @@ def test_the_list_has_every_recipe_with_its_runs_and_hours(capsys: pytest.Captur
     out = capsys.readouterr().out
     assert all(name in out for name in recipes.names())
     assert "216" in out and "arithmetic, not measured" in out
+    assert "6 datasets of domainnet, swin_tiny_patch4_window7_224" in out and "4 backbones" in out
 
 
 def test_a_recipe_is_planned_without_any_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
