@@ -275,12 +275,12 @@ def _check_cost(check: _Check, record: Record, says: Cost, plugins: tuple[Path, 
     of_head = says.storage_bytes.with_head - says.storage_bytes.without_head
     least = 4 * params.head + (head_norm.nbytes(width) if record.spec.protocol.head_norm == "batch" else 0)
     check.equal("bytes of the head", of_head, min(max(of_head, least), least + SAFETENSORS_ENTRY))
-    if known.closed_form is None and type(method).calibrate is not Method.calibrate:
-        check.unchecked.append("bytes, operations and parameters: the data decide their number")
-        return
-    check.equal("trained parameters", params.method, known.params)
     if known.closed_form is not None:
         check.equal("trained parameters in closed form", params.method, known.closed_form)
+    if known.closed_form != known.params and type(method).calibrate is not Method.calibrate:
+        check.unchecked.append("bytes, operations, parameters without a closed form: the data decide before training")
+        return
+    check.equal("trained parameters", params.method, known.params)
     if params.deployed != params.method:
         check.unchecked.append("bytes, operations and parameters that are left: training changes their number")
         return

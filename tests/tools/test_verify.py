@@ -17,7 +17,7 @@ from bench.core.store import Store
 from bench.models import registry
 from bench.tools.verify import Finding, verify
 
-COMMITTED, POCKET2 = (Path(__file__).parents[2] / "results" / name for name in ("pocket-v1", "pocket"))
+COMMITTED, POCKET2, PAPERS = (Path(__file__).parents[2] / "results" / n for n in ("pocket-v1", "pocket", "papers"))
 SOME = ("lora", "mimi", "full", "dtl")  # mimi is pruned in training, dtl refuses a Swin
 
 
@@ -163,7 +163,27 @@ def test_counts_that_data_or_classes_decide_are_no_mismatch(tmp_path: Path) -> N
     assert any("data decide" in reason for reason in checked["spt"][1])
 
 
+def test_neurons_that_go_before_training_are_held_to_the_closed_form(tmp_path: Path) -> None:
+    """MiMi by SNIP or GraSP removes once, before the first step: other numbers train than were attached."""
+    runs = Path("runs", "pocket2", "tilt", "pocket_swin_patch4", "mimi")
+    (tmp_path / runs).mkdir(parents=True)
+    paths = [p for p in sorted((PAPERS / runs).glob("seed0-*.json")) if '"score": "snip"' in p.read_text()]
+    for path in paths:
+        shutil.copy(path, tmp_path / runs)
+        shutil.copy(path.with_suffix(".npz"), tmp_path / runs)
+    found = verify(tmp_path)
+    assert found.count("vouched") == len(found.findings) == len(paths) == 4
+    assert all("trained parameters in closed form" in f.checked for f in found.findings)
+    data = json.loads((tmp_path / runs / paths[0].name).read_text())
+    data["cost"]["params"]["method"] += 96
+    (tmp_path / runs / paths[0].name).write_text(json.dumps(data))
+    (wrong,) = (f for f in verify(tmp_path).findings if f.mismatches)
+    assert wrong.record.endswith(paths[0].name)
+    assert any("trained parameters in closed form" in each for each in wrong.mismatches)
+
+
 @pytest.mark.slow
-def test_every_committed_run_of_the_second_grid_is_vouched_for() -> None:
-    found = verify(POCKET2)
-    assert found.count("vouched") == len(found.findings) >= 1104
+@pytest.mark.parametrize(("folder", "least"), [(POCKET2, 1104), (PAPERS, 1335)])
+def test_every_committed_run_is_vouched_for(folder: Path, least: int) -> None:
+    found = verify(folder)
+    assert found.count("vouched") == len(found.findings) >= least
