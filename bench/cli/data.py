@@ -83,8 +83,8 @@ def _bytes(text: str) -> int:
     try:
         size = int(float(number) * units[unit])
     except (ValueError, OverflowError):
-        size = -1
-    if size < 0:
+        size = None
+    if size is None or size < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 20GB or 500MB")
     return size
 
@@ -269,7 +269,7 @@ def verify_command(args: argparse.Namespace) -> int:
             continue
         found = sources.find(card, root)
         if found is None:
-            print(f"{card.name}  missing: {hints.fetch_hint(card, root)}")
+            print(hints.missing_line(card, root))
             missing += 1
             continue
         report = verify.verify(card, found, root, progress_line(card.name))
@@ -324,7 +324,7 @@ def shots_command(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for card, found in places:
         if found is None:
-            print(f"{card.name}  missing: {hints.fetch_hint(card, root)}")
+            print(hints.missing_line(card, root))
             continue
         train = found.open()["train"]
         for seed in args.seeds:

@@ -27,6 +27,11 @@ def fetch_hint(card: Dataset, root: Path) -> str:
     return f"'bench data fetch {card.name}'{size}"
 
 
+def missing_line(card: Dataset, root: Path) -> str:
+    """Of a dataset that is not here, its name and how to get it."""
+    return f"{card.name}  missing: {fetch_hint(card, root)}"
+
+
 def missing_screen(missing: Collection[Dataset], total: int, root: Path) -> str:
     """What `bench run` says where data is missing."""
     width = max(len(card.name) for card in missing)
